@@ -1,0 +1,12 @@
+//! Floor 0: what things are. No I/O, no clock, no async.
+
+pub mod colour;
+pub mod desired;
+pub mod event;
+pub mod image;
+pub mod memory;
+pub mod names;
+pub mod release;
+pub mod secret;
+pub mod snapshot;
+pub mod status;

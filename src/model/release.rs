@@ -1,0 +1,158 @@
+//! A release: everything that needs new containers when it changes, and its hash.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::desired::{Logging, Pull, Service};
+use super::image::{Digest, Repository, Tag};
+
+/// `v1:` and 16 hex digits over the hashed fields of a [`Release`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReleaseHash(pub String);
+
+impl ReleaseHash {
+    /// The hash as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ReleaseHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// An env file as a release knows it: never its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvFileVersion {
+    /// Under `envRoot`, as written.
+    pub path: PathBuf,
+    /// SHA-256 of its bytes, hex.
+    pub sha256: String,
+}
+
+/// What needs new containers, in full and without secret values: enough to run it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Not hashed: the digest says what the content is.
+    pub repository: Repository,
+    /// Not hashed, shown to people.
+    pub tag: Tag,
+    /// Hashed. The local image id with `pull: never`.
+    pub digest: Digest,
+    /// Not hashed: how the digest is to be read.
+    pub pull: Pull,
+    /// Hashed.
+    pub port: Option<u16>,
+    /// Hashed.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Hashed by content, not by path.
+    pub env_file: Option<EnvFileVersion>,
+    /// Hashed, order irrelevant.
+    #[serde(default)]
+    pub volumes: Vec<String>,
+    /// Hashed.
+    pub logging: Option<Logging>,
+    /// Hashed.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Hashed.
+    pub init: bool,
+    /// Hashed, seconds.
+    pub stop_timeout: u32,
+}
+
+/// Hash version 1. Fields at their default are left out; defaults of this version never change.
+#[derive(Serialize)]
+struct HashedV1<'a> {
+    digest: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    env: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    env_file: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    volumes: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logging: Option<&'a Logging>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    command: &'a [String],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    init: bool,
+    #[serde(skip_serializing_if = "is_ten")]
+    stop_timeout: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+const fn is_ten(seconds: &u32) -> bool {
+    *seconds == 10
+}
+
+impl Release {
+    /// The release `service` asks for with this digest and env file.
+    pub fn of(service: &Service, digest: Digest, env_file: Option<EnvFileVersion>) -> Self {
+        let docker = &service.docker;
+        let mut volumes = docker.volumes.clone();
+        volumes.sort();
+        Self {
+            repository: service.image.clone(),
+            tag: service.tag.tag.clone(),
+            digest,
+            pull: docker.pull,
+            port: docker.port,
+            env: docker.env.clone(),
+            env_file,
+            volumes,
+            logging: docker.logging.clone(),
+            command: docker.command.clone(),
+            init: docker.init,
+            stop_timeout: u32::try_from(docker.stop_timeout.as_secs()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Its hash, version 1.
+    pub fn hash(&self) -> ReleaseHash {
+        let Self {
+            repository: _,
+            tag: _,
+            digest,
+            pull: _,
+            port,
+            env,
+            env_file,
+            volumes,
+            logging,
+            command,
+            init,
+            stop_timeout,
+        } = self;
+        let mut volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
+        volumes.sort_unstable();
+        let hashed = HashedV1 {
+            digest: digest.as_str(),
+            port: *port,
+            env,
+            env_file: env_file.as_ref().map(|file| file.sha256.as_str()),
+            volumes,
+            logging: logging.as_ref(),
+            command,
+            init: *init,
+            stop_timeout: *stop_timeout,
+        };
+        // Serialising plain strings, numbers and maps of them into memory cannot fail.
+        let bytes = serde_json::to_vec(&hashed).unwrap_or_default();
+        let mut text = String::from("v1:");
+        for byte in &Sha256::digest(&bytes)[..8] {
+            text.push_str(&format!("{byte:02x}"));
+        }
+        ReleaseHash(text)
+    }
+}
