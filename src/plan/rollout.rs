@@ -129,6 +129,9 @@ pub fn target_group(
     if service.rollout.strategy == Strategy::Rolling {
         return Group::Only;
     }
+    if let (0, Some(serving)) = (service.replicas, serving) {
+        return serving;
+    }
     let under_way = memory.attempt.as_ref().filter(|it| it.release.hash() == *wanted).and_then(|it| it.group.colour());
     match (serving.and_then(Group::colour), service.active_colour) {
         (_, Some(declared)) => declared.into(),
