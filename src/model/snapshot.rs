@@ -103,6 +103,8 @@ pub struct Replica {
     pub volumes: Vec<String>,
     /// From the prober, or from the engine for `container` checks. Filled in by the controller.
     pub health: Health,
+    /// Whether the container has a HEALTHCHECK of its own, from its image.
+    pub has_healthcheck: bool,
 }
 
 /// `State.Status` of the engine.
