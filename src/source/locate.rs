@@ -6,30 +6,30 @@ use super::error::Position;
 
 /// Key and value of the entry at a path, as far as it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub(in crate::source) struct Place {
     /// Where the key (or the list item) starts.
-    pub key: Position,
+    pub(in crate::source) key: Position,
     /// Where its value starts.
-    pub value: Position,
+    pub(in crate::source) value: Position,
     /// How many parts of the path were found.
-    pub found: usize,
+    pub(in crate::source) found: usize,
 }
 
 /// A text whose keys can be found.
-pub struct Locator {
+pub(in crate::source) struct Locator {
     text: String,
     root: Option<Mapping>,
 }
 
 impl Locator {
     /// Reads `text` leniently.
-    pub fn new(text: &str) -> Self {
+    pub(in crate::source) fn new(text: &str) -> Self {
         let (document, _) = Document::from_str_relaxed(text);
         Self { text: text.to_owned(), root: document.as_mapping() }
     }
 
     /// The deepest part of `path` that is there; parts of digits index lists.
-    pub fn find(&self, path: &[&str]) -> Place {
+    pub(in crate::source) fn find(&self, path: &[&str]) -> Place {
         let mut place = Place { key: Position::START, value: Position::START, found: 0 };
         let Some(mut node) = self.root.clone().map(YamlNode::Mapping) else { return place };
         for part in path {
@@ -51,7 +51,7 @@ impl Locator {
 }
 
 /// Where the last entry with the key at the end of `path` stands (the second of two).
-pub fn last_of_key(text: &str, path: &[&str]) -> Option<Position> {
+pub(in crate::source) fn last_of_key(text: &str, path: &[&str]) -> Option<Position> {
     let locator = Locator::new(text);
     let (last, parents) = path.split_last()?;
     let mut node = YamlNode::Mapping(locator.root.clone()?);
@@ -62,7 +62,7 @@ pub fn last_of_key(text: &str, path: &[&str]) -> Option<Position> {
 }
 
 /// The line and column of a byte of `text`.
-pub fn position_of(text: &str, byte: usize) -> Position {
+pub(in crate::source) fn position_of(text: &str, byte: usize) -> Position {
     let before = text.get(..byte).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     Position { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
@@ -85,7 +85,7 @@ fn step(node: &YamlNode, part: &str, last: bool) -> Option<(usize, Option<YamlNo
 }
 
 /// A scalar's text, quotes taken off.
-pub fn text_of(node: &YamlNode) -> String {
+pub(in crate::source) fn text_of(node: &YamlNode) -> String {
     node.as_scalar().map(yaml_edit::Scalar::as_string).unwrap_or_default()
 }
 
@@ -104,7 +104,7 @@ mod tests {
         };
         assert_eq!(at(&["services", "hello"]), ((3, 3), (4, 5), 2));
         assert_eq!(at(&["services", "hello", "image"]), ((4, 5), (4, 12), 3));
-        assert_eq!(at(&["services", "hello", "docker", "env", "A"]), ((5, 32), (5, 35), 5));
+        assert_eq!(at(&["services", "hello", "docker", "env", "A"]), ((5, 29), (5, 32), 5));
         assert_eq!(at(&["services", "hello", "volumes", "1"]), ((8, 9), (8, 9), 4));
         assert_eq!(at(&["services", "hello", "tag"]), ((3, 3), (4, 5), 2));
         assert_eq!(at(&["nope"]), ((1, 1), (1, 1), 0));

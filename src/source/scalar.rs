@@ -5,18 +5,18 @@ use std::time::Duration;
 use crate::model::desired::PortRange;
 
 /// What a duration looks like.
-pub const DURATION: &str = "a duration like `500ms`, `30s`, `5m`, `1m30s` or `1h`";
+pub(in crate::source) const DURATION: &str = "a duration like `500ms`, `30s`, `5m`, `1m30s` or `1h`";
 /// What a memory size looks like.
-pub const SIZE: &str = "a size like `512MiB` or `2GiB`";
+pub(in crate::source) const SIZE: &str = "a size like `512MiB` or `2GiB`";
 /// What a port looks like.
-pub const PORT: &str = "a port from 1 to 65535";
+pub(in crate::source) const PORT: &str = "a port from 1 to 65535";
 /// What a port range looks like.
-pub const PORTS: &str = "a port or a range like `3040-3049`, from 1 to 65535";
+pub(in crate::source) const PORTS: &str = "a port or a range like `3040-3049`, from 1 to 65535";
 /// A year: longer waits are typing errors.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// `1m30s`: numbers with units from large to small, each unit once.
-pub fn duration(text: &str) -> Option<Duration> {
+pub(in crate::source) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     let mut last_unit = u64::MAX;
@@ -43,7 +43,7 @@ pub fn duration(text: &str) -> Option<Duration> {
 }
 
 /// `512MiB`, `2GiB`, or the engine's own `512m`, `2g`, `1048576b`; bytes.
-pub fn size(text: &str) -> Option<i64> {
+pub(in crate::source) fn size(text: &str) -> Option<i64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit {
@@ -63,7 +63,7 @@ pub fn size(text: &str) -> Option<i64> {
 }
 
 /// `0.5`: billionths of a CPU.
-pub fn nano_cpus(text: &str) -> Option<i64> {
+pub(in crate::source) fn nano_cpus(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     if !(1..=9).contains(&fraction.len()) || !fraction.chars().all(|c| c.is_ascii_digit()) {
         return None;
@@ -74,19 +74,19 @@ pub fn nano_cpus(text: &str) -> Option<i64> {
 }
 
 /// 1 to 65535.
-pub fn port(text: &str) -> Option<u16> {
+pub(in crate::source) fn port(text: &str) -> Option<u16> {
     number(text, 1, u16::MAX)
 }
 
 /// `3040-3049` or `3040`.
-pub fn ports(text: &str) -> Option<PortRange> {
+pub(in crate::source) fn ports(text: &str) -> Option<PortRange> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let range = PortRange { first: port(first.trim())?, last: port(last.trim())? };
     (range.first <= range.last).then_some(range)
 }
 
 /// A decimal number of digits alone, within `low..=high`.
-pub fn number<T: std::str::FromStr + PartialOrd>(text: &str, low: T, high: T) -> Option<T> {
+pub(in crate::source) fn number<T: std::str::FromStr + PartialOrd>(text: &str, low: T, high: T) -> Option<T> {
     if text.is_empty() || !text.chars().all(|c| c.is_ascii_digit()) {
         return None;
     }
@@ -94,7 +94,7 @@ pub fn number<T: std::str::FromStr + PartialOrd>(text: &str, low: T, high: T) ->
 }
 
 /// `true` or `false`.
-pub fn flag(text: &str) -> Option<bool> {
+pub(in crate::source) fn flag(text: &str) -> Option<bool> {
     match text {
         "true" => Some(true),
         "false" => Some(false),

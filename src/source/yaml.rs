@@ -14,7 +14,7 @@ use super::error::{Position, nearest};
 use super::locate;
 
 /// The largest file that is read.
-pub const MAX_BYTES: usize = 1 << 20;
+pub(in crate::source) const MAX_BYTES: usize = 1 << 20;
 /// The deepest nesting of `[` and `{`, and of `- - -` on one line.
 const MAX_NESTING: usize = 64;
 /// The deepest nesting with brackets inside quotes and comments counted too: the parser's time grows with the square
@@ -23,17 +23,17 @@ const MAX_RAW_NESTING: usize = 4_000;
 
 /// Why a text is not what was expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct YamlError {
+pub(in crate::source) struct YamlError {
     /// From 1.
-    pub line: usize,
+    pub(in crate::source) line: usize,
     /// From 1.
-    pub column: usize,
+    pub(in crate::source) column: usize,
     /// What is wrong.
-    pub message: String,
+    pub(in crate::source) message: String,
     /// What would be right.
-    pub expected: Option<String>,
+    pub(in crate::source) expected: Option<String>,
     /// What to do about it.
-    pub hint: Option<String>,
+    pub(in crate::source) hint: Option<String>,
 }
 
 impl YamlError {
@@ -42,7 +42,7 @@ impl YamlError {
     }
 
     /// Where it is.
-    pub const fn position(&self) -> Position {
+    pub(in crate::source) const fn position(&self) -> Position {
         Position { line: self.line, column: self.column }
     }
 }
@@ -51,7 +51,7 @@ impl YamlError {
 ///
 /// # Errors
 /// When it is too large or too deep, is not YAML, or is not a `T`.
-pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
+pub(in crate::source) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     pre_scan(text)?;
     // First the syntax alone: what fails here is not YAML, what fails below is not what was asked for.
     if let Err(error) = serde_yaml::from_str::<IgnoredAny>(text) {
@@ -61,7 +61,7 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
 }
 
 /// Whether `old` and `new` differ at `path` at most.
-pub fn differ_only_at(old: &str, new: &str, path: &[&str]) -> bool {
+pub(in crate::source) fn differ_only_at(old: &str, new: &str, path: &[&str]) -> bool {
     let without = |text: &str| {
         let mut value = serde_yaml::from_str::<serde_yaml::Value>(text).ok()?;
         remove(&mut value, path);
@@ -247,7 +247,7 @@ fn unknown_key(at: Position, key: &str, known: &[&str]) -> YamlError {
 
 /// A map that refuses a key written twice (serde's own would silently take the last).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UniqueMap<V>(pub BTreeMap<String, V>);
+pub(in crate::source) struct UniqueMap<V>(pub(in crate::source) BTreeMap<String, V>);
 
 impl<V> Default for UniqueMap<V> {
     fn default() -> Self {

@@ -109,6 +109,14 @@ scalar! {
     /// A field of `drift.ignore:`.
     FieldText, "one of `image`, `restart`, `resources`, `volumes`, `port`, `traffic`",
         {"enum": ["image", "restart", "resources", "volumes", "port", "traffic"]};
+    /// `listen:`.
+    Address, "an address like `127.0.0.1:7400`, or `none`", {"type": "string"};
+    /// `docker:` of the settings.
+    EngineAddress, "an address like `unix:///var/run/docker.sock`", {"type": "string"};
+    /// `kind:`.
+    Kind, "`oci` or `ecr`", {"enum": ["oci", "ecr"]};
+    /// `budget:`.
+    Budget, "a share like `25%`, from 1% to 100%", {"type": "string"};
 }
 
 /// A key that is known, and whose capability comes later: refused, never ignored.

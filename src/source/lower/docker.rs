@@ -9,10 +9,10 @@ use crate::source::file::docker::{RawDocker, RawPublish};
 use crate::source::file::given::Given;
 use crate::source::file::scalars::{Ports, Text};
 use crate::source::file::service::RawService;
+use crate::source::report::Scope;
 use crate::source::scalar;
 
 use super::HostRules;
-use super::report::Scope;
 use super::rollout::time;
 use super::text;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::model::desired::{Check, Health};
 use crate::source::file::given::Given;
 use crate::source::file::health::{RawHealth, RawHttp};
+use crate::source::report::Scope;
 use crate::source::scalar;
 
-use super::report::Scope;
 use super::rollout::time;
 use super::text;
 

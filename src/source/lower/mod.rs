@@ -3,7 +3,6 @@
 mod across;
 mod docker;
 mod health;
-mod report;
 mod rollout;
 mod service;
 mod text;
@@ -21,7 +20,7 @@ use super::file::service::RawService;
 use super::yaml;
 use crate::model::desired::{AwsGuard, DesiredState, Service, SourceRevision};
 use crate::model::names::{ControllerId, ServiceName};
-use report::{Report, Scope};
+use super::report::{Report, Scope};
 
 /// What this host allows and who acts on it: from `holdfast.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,7 +161,7 @@ fn lower_services(lowered: &mut Lowered<'_>, raw: &RawFile, aws: Option<&AwsGuar
         if let Some(defaults) = raw.defaults.get() {
             merged.fill(&defaults_for(defaults, written));
         }
-        let mut scope = Scope { report, service: key };
+        let mut scope = Scope { report, prefix: &["services", key.as_str()], service: key };
         let before = scope.report.errors.len();
         let service = service::lower(&mut scope, name, written, &merged, aws, rules);
         if scope.report.errors.len() == before {

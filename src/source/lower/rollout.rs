@@ -7,9 +7,9 @@ use crate::source::file::given::Given;
 use crate::source::file::rollout::{RawDrift, RawRollout};
 use crate::source::file::scalars::{Scalar, Time};
 use crate::source::file::service::RawService;
+use crate::source::report::Scope;
 use crate::source::scalar;
 
-use super::report::Scope;
 
 /// The strategy: as written, else blue/green with traffic and rolling without.
 pub(super) fn strategy(scope: &mut Scope<'_, '_>, raw: &RawService, traffic: bool) -> Strategy {

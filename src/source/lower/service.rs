@@ -7,9 +7,9 @@ use crate::model::names::ServiceName;
 use crate::source::file::given::Given;
 use crate::source::file::scalars::{Image, TagText};
 use crate::source::file::service::RawService;
+use crate::source::report::Scope;
 use crate::source::scalar;
 
-use super::report::Scope;
 use super::{HostRules, docker, health, rollout, text};
 
 /// `written` is the service alone, `merged` with the defaults of its file.

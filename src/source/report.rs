@@ -9,21 +9,21 @@ use crate::source::file::scalars::{Later, Scalar};
 use crate::source::locate::Locator;
 
 /// What is wrong with one file.
-pub(super) struct Report<'a> {
-    pub(super) file: &'a Path,
+pub(in crate::source) struct Report<'a> {
+    pub(in crate::source) file: &'a Path,
     text: &'a str,
     locator: OnceCell<Locator>,
-    pub(super) errors: Vec<SourceError>,
-    pub(super) warnings: Vec<SourceError>,
+    pub(in crate::source) errors: Vec<SourceError>,
+    pub(in crate::source) warnings: Vec<SourceError>,
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
+    pub(in crate::source) fn new(file: &'a Path, text: &'a str) -> Self {
         Self { file, text, locator: OnceCell::new(), errors: Vec::new(), warnings: Vec::new() }
     }
 
     /// Where the value at `path` stands, or the key of what is there of it.
-    pub(super) fn place(&self, path: &[&str]) -> Position {
+    pub(in crate::source) fn place(&self, path: &[&str]) -> Position {
         let locator = self.locator.get_or_init(|| Locator::new(self.text));
         let mut place = locator.find(path);
         if let (["services", _, rest @ ..], true) = (path, place.found < path.len()) {
@@ -40,7 +40,7 @@ impl<'a> Report<'a> {
     }
 
     /// One error at `path`.
-    pub(super) fn error(&mut self, path: &[&str], what: impl Into<String>) -> &mut SourceError {
+    pub(in crate::source) fn error(&mut self, path: &[&str], what: impl Into<String>) -> &mut SourceError {
         let at = Some(self.place(path));
         let error = SourceError { file: self.file.to_owned(), at, what: what.into(), expected: None, hint: None };
         let index = self.errors.len();
@@ -49,41 +49,44 @@ impl<'a> Report<'a> {
     }
 
     /// One warning at `path`.
-    pub(super) fn warn(&mut self, path: &[&str], what: impl Into<String>, hint: &str) {
+    pub(in crate::source) fn warn(&mut self, path: &[&str], what: impl Into<String>, hint: &str) {
         let at = Some(self.place(path));
         let hint = Some(hint.to_owned());
         self.warnings.push(SourceError { file: self.file.to_owned(), at, what: what.into(), expected: None, hint });
     }
 }
 
-/// A report that speaks of one service.
-pub(super) struct Scope<'r, 'a> {
-    pub(super) report: &'r mut Report<'a>,
-    pub(super) service: &'r str,
+/// A report that speaks of one part of a file.
+pub(in crate::source) struct Scope<'r, 'a> {
+    pub(in crate::source) report: &'r mut Report<'a>,
+    /// What stands before every path.
+    pub(in crate::source) prefix: &'r [&'r str],
+    /// The service's name.
+    pub(in crate::source) service: &'r str,
 }
 
 impl Scope<'_, '_> {
-    /// One error at `path` of this service.
-    pub(super) fn error(&mut self, path: &[&str], what: impl Into<String>) -> &mut SourceError {
-        let path: Vec<&str> = ["services", self.service].into_iter().chain(path.iter().copied()).collect();
+    /// One error at `path` of this part.
+    pub(in crate::source) fn error(&mut self, path: &[&str], what: impl Into<String>) -> &mut SourceError {
+        let path: Vec<&str> = self.prefix.iter().chain(path).copied().collect();
         self.report.error(&path, what)
     }
 
     /// One error with what would be right.
-    pub(super) fn expected(&mut self, path: &[&str], what: impl Into<String>, expected: &str) -> &mut SourceError {
+    pub(in crate::source) fn expected(&mut self, path: &[&str], what: impl Into<String>, expected: &str) -> &mut SourceError {
         let error = self.error(path, what);
         error.expected = Some(expected.to_owned());
         error
     }
 
-    /// One warning at `path` of this service.
-    pub(super) fn warn(&mut self, path: &[&str], what: impl Into<String>, hint: &str) {
-        let path: Vec<&str> = ["services", self.service].into_iter().chain(path.iter().copied()).collect();
+    /// One warning at `path` of this part.
+    pub(in crate::source) fn warn(&mut self, path: &[&str], what: impl Into<String>, hint: &str) {
+        let path: Vec<&str> = self.prefix.iter().chain(path).copied().collect();
         self.report.warn(&path, what, hint);
     }
 
     /// Reads a scalar; none when it is left out or wrong (then it is reported).
-    pub(super) fn take<S: Scalar, T>(
+    pub(in crate::source) fn take<S: Scalar, T>(
         &mut self,
         path: &[&str],
         given: &Given<S>,
@@ -99,7 +102,7 @@ impl Scope<'_, '_> {
     }
 
     /// Refuses a key whose capability comes later.
-    pub(super) fn later(&mut self, path: &[&str], given: &Given<Later>) {
+    pub(in crate::source) fn later(&mut self, path: &[&str], given: &Given<Later>) {
         if given.is_given() {
             self.error(path, format!("`{}` is not available yet", path.join("."))).hint =
                 Some("remove it; this version of holdfast cannot do it".to_owned());
