@@ -103,6 +103,8 @@ pub struct Replica {
     pub volumes: Vec<String>,
     /// From the prober, or from the engine for `container` checks. Filled in by the controller.
     pub health: Health,
+    /// Whether its image (or its creation) defines a HEALTHCHECK.
+    pub has_healthcheck: bool,
 }
 
 /// `State.Status` of the engine.
