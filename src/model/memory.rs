@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::colour::Group;
-use super::desired::{DriftField, SourceRevision};
+use super::desired::{DriftField, Resources, Restart, SourceRevision};
 use super::image::Digest;
 use super::release::{Release, ReleaseHash};
 use super::snapshot::Worker;
@@ -40,6 +40,20 @@ pub struct Memory {
     pub repairs: BTreeMap<DriftField, Vec<Timestamp>>,
     /// Losses replaced, oldest first, at most the last 8: the backoff of a crash loop.
     pub losses: Vec<Timestamp>,
+    /// The live fields last seen in force on every replica: a difference of the file from them is an edit, of the world
+    /// from them is drift.
+    pub applied_live: Option<Live>,
+    /// The first commit ever: containers in `replaces` are retired only when they are older.
+    pub first_switch: Option<Timestamp>,
+}
+
+/// Fields applied in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// The restart policy.
+    pub restart: Restart,
+    /// CPU and memory limits.
+    pub resources: Resources,
 }
 
 /// A rollout under way.
@@ -160,6 +174,8 @@ pub enum MemoryChange {
     Repair(DriftField, Timestamp),
     /// A lost replica is about to be replaced.
     Loss(Timestamp),
+    /// Every replica was seen with these live fields.
+    ApplyLive(Live),
     /// The service is gone: everything is forgotten (its history stays).
     Forget,
 }
@@ -192,11 +208,13 @@ impl Memory {
             }
             MemoryChange::Repair(field, at) => note(self.repairs.entry(*field).or_default(), *at),
             MemoryChange::Loss(at) => note(&mut self.losses, *at),
+            MemoryChange::ApplyLive(live) => self.applied_live = Some(*live),
             MemoryChange::Forget => *self = Self::default(),
         }
     }
 
     fn commit(&mut self, committed: &Committed) {
+        self.first_switch.get_or_insert(committed.at);
         let digest = committed.release.digest.clone();
         self.images.retain(|known| *known != digest);
         self.images.insert(0, digest);

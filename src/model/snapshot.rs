@@ -103,6 +103,8 @@ pub struct Replica {
     pub volumes: Vec<String>,
     /// From the prober, or from the engine for `container` checks. Filled in by the controller.
     pub health: Health,
+    /// Whether its image (or its creation) defines a HEALTHCHECK.
+    pub has_healthcheck: bool,
 }
 
 /// `State.Status` of the engine.
@@ -179,6 +181,9 @@ pub struct NginxSeen {
     pub processes: Fact<NginxProcesses>,
     /// Whether the configuration includes the file. `Unreadable`: `nginx -T` failed, with its words.
     pub included: Fact<bool>,
+    /// Whether every accepting worker certainly read the file as it stands: the edge saw them appear after its own
+    /// reload, or each is younger than the file's last change.
+    pub loaded: bool,
 }
 
 /// The servers file as it stands on disk.
@@ -197,7 +202,7 @@ pub struct ServersFile {
 pub struct Worker {
     /// Process id.
     pub pid: u32,
-    /// Start, milliseconds since the epoch, from `/proc`.
+    /// Start, milliseconds since boot, as `/proc` counts them: stable for the life of the process.
     pub started_ms: i64,
 }
 

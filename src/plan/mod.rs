@@ -1,14 +1,39 @@
 //! Floor 1: what to do next. Pure, total, synchronous: no I/O, no clock, no logging, no async.
+//!
+//! [`plan`] is a list of named parts: [`wanted`] says which release is to serve, [`rollout`] decides a target for each
+//! group and for the traffic, [`docker`] and [`traffic`] lower the targets to steps, [`check`] verifies the finished
+//! plan with separate code, [`display`] shows it.
 
+pub mod check;
+pub mod display;
+pub mod docker;
+pub mod drift;
+pub mod group;
 pub mod hold;
+pub mod removal;
+pub mod retention;
+pub mod rollout;
 pub mod step;
+pub mod traffic;
+pub mod wanted;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
-use crate::model::colour::Group;
+use crate::model::colour::{Colour, Group};
+use crate::model::desired::{Service, SourceRevision};
+use crate::model::memory::{Memory, MemoryChange};
+use crate::model::names::ServiceName;
 use crate::model::release::Release;
-use hold::Hold;
-use step::PlannedStep;
+use crate::model::snapshot::{Fact, Replica, Snapshot};
+
+use docker::{Facts, Lowered};
+use hold::{Hold, earliest};
+use rollout::{Decision, GroupTarget, Situation, TrafficSeen, TrafficTarget};
+use step::{PlannedStep, Step};
+use wanted::{Wanted, wanted};
 
 /// What one turn does, stage by stage, and why the rest waits.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -44,4 +69,219 @@ impl Plan {
     pub fn steps(&self) -> impl Iterator<Item = &PlannedStep> {
         self.stages.iter().flatten()
     }
+
+    /// A plan that only waits.
+    pub fn waiting(holds: Vec<Hold>) -> Self {
+        let next_look = holds.iter().filter_map(Hold::until).min();
+        Self { holds, next_look, ..Self::default() }
+    }
+
+    fn stage(&mut self, steps: Vec<PlannedStep>) {
+        if !steps.is_empty() {
+            self.stages.push(steps);
+        }
+    }
+
+    fn remember(&mut self, changes: Vec<(MemoryChange, String)>) {
+        for (change, because) in changes {
+            self.stage(vec![PlannedStep { step: Step::Remember(change), because }]);
+        }
+    }
+}
+
+/// Decides what to do for `service` now.
+pub fn plan(
+    service: &Service,
+    snapshot: &Snapshot,
+    memory: &Memory,
+    revision: &SourceRevision,
+    now: Timestamp,
+) -> Plan {
+    let replicas = match &snapshot.platform.replicas {
+        Fact::Seen(replicas) => replicas.as_slice(),
+        Fact::Absent => &[],
+        Fact::Unreadable(why) => return Plan::waiting(vec![Hold::PlatformUnreadable { why: why.clone() }]),
+    };
+    if let Err(hold) = guard(service, snapshot) {
+        return Plan::waiting(vec![hold]);
+    }
+    let wanted = wanted(service, snapshot, memory);
+    let serving = match serving(snapshot, memory, replicas) {
+        Ok(serving) => serving,
+        Err(hold) => return Plan::waiting(vec![hold]),
+    };
+    let mut plan = decide_and_lower(service, snapshot, memory, revision, now, replicas, &wanted, serving);
+    plan.holds.extend(strangers(snapshot));
+    plan.view.wanted.clone_from(&wanted.file);
+    plan.view.serving = serving;
+    if let Some(paused) = &memory.paused {
+        plan.stages.clear();
+        plan.holds = vec![Hold::Paused { by: paused.by.clone(), since: paused.at }];
+    }
+    plan.next_look = plan.holds.iter().filter_map(Hold::until).fold(None, |a, b| earliest(a, Some(b)));
+    plan
+}
+
+/// Decides what to do for a service that left the file.
+pub fn plan_removal(
+    name: &ServiceName,
+    snapshot: &Snapshot,
+    memory: &Memory,
+    acknowledged: bool,
+    now: Timestamp,
+) -> Plan {
+    removal::plan(name, snapshot, memory, acknowledged, now)
+}
+
+fn guard(service: &Service, snapshot: &Snapshot) -> Result<(), Hold> {
+    let Some(account) = service.aws.as_ref().and_then(|aws| aws.account.as_ref()) else { return Ok(()) };
+    match &snapshot.aws_account {
+        Some(Fact::Seen(found)) if found == account => Ok(()),
+        Some(Fact::Seen(found)) => Err(Hold::WrongAwsAccount { wanted: account.clone(), found: found.clone() }),
+        Some(Fact::Unreadable(why)) => Err(Hold::AwsAccountUnknown { why: why.clone() }),
+        Some(Fact::Absent) | None => Err(Hold::AwsAccountUnknown { why: "there are no credentials".to_owned() }),
+    }
+}
+
+fn strangers(snapshot: &Snapshot) -> impl Iterator<Item = Hold> {
+    snapshot.platform.strangers.iter().map(|it| Hold::NotOurs { name: it.name.clone(), why: it.why.clone() })
+}
+
+/// The group that gets the requests, from the memory; from what nginx lists where the memory is lost.
+fn serving(snapshot: &Snapshot, memory: &Memory, replicas: &[Replica]) -> Result<Option<Group>, Hold> {
+    if let Some(switch) = memory.switch.as_ref().filter(|it| it.confirmed.is_some())
+        && snapshot.nginx.is_some()
+        && memory.committed.as_ref().is_none_or(|it| it.group != switch.to)
+        && replicas.iter().any(|it| it.group == switch.to)
+    {
+        return Ok(Some(switch.to));
+    }
+    if let Some(committed) = &memory.committed {
+        return Ok(Some(committed.group));
+    }
+    if memory.attempt.is_some() {
+        return Ok(None);
+    }
+    let listed = |it: &&Replica| match &snapshot.nginx {
+        None => true,
+        Some(seen) => group::backend(it).is_some_and(|at| traffic::lists(seen, at)),
+    };
+    let mut groups: Vec<Group> = replicas.iter().filter(listed).map(|it| it.group).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    match groups.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(*only)),
+        _ => Err(Hold::ColourUnknown),
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the whole situation, read once")]
+fn decide_and_lower(
+    service: &Service,
+    snapshot: &Snapshot,
+    memory: &Memory,
+    revision: &SourceRevision,
+    now: Timestamp,
+    replicas: &[Replica],
+    wanted: &Wanted,
+    serving: Option<Group>,
+) -> Plan {
+    let mut facts = Facts { service, snapshot, replicas, memory, now, may_interrupt: false, because: &wanted.because };
+    let target = wanted.release.as_ref().map(|release| {
+        let runs = serving.and_then(|group| match &memory.committed {
+            Some(committed) if committed.group == group => Some(committed.release.hash()),
+            _ => group::group_release(replicas, group),
+        });
+        rollout::target_group(service, serving, runs.as_ref(), memory, &release.hash(), first_colour(service, snapshot))
+    });
+    let mut groups: BTreeMap<Group, _> = docker::groups(replicas)
+        .into_keys()
+        .map(|group| (group, docker::summarise(&facts, group, wanted.release.as_ref())))
+        .collect();
+    if let Some(target) = target {
+        groups.entry(target).or_insert_with(|| docker::summarise(&facts, target, wanted.release.as_ref()));
+    }
+    let traffic = TrafficSeen {
+        managed: service.nginx.is_some(),
+        confirmed: snapshot.nginx.as_ref().is_some_and(|seen| traffic::confirmed(seen, memory)),
+        to: memory.switch.as_ref().map(|switch| switch.to),
+    };
+    let situation = Situation { service, revision, memory, wanted, serving, groups, traffic, now };
+    let decision = rollout::decide(&situation, target);
+    facts.may_interrupt = decision.may_interrupt;
+    lower(&facts, decision, serving, target)
+}
+
+fn lower(facts: &Facts<'_>, decision: Decision, serving: Option<Group>, target: Option<Group>) -> Plan {
+    let mut plan = Plan::default();
+    plan.view.stage = decision.stage;
+    let gives_up = decision.before.iter().any(|(change, _)| matches!(change, MemoryChange::Quarantine(..)));
+    plan.holds = decision.holds;
+    plan.remember(decision.before);
+    if gives_up {
+        return plan;
+    }
+    let mut steps = Lowered::default();
+    for (group, target) in &decision.groups {
+        match target {
+            GroupTarget::Keep => {}
+            GroupTarget::Absent => docker::absent(facts, *group, &mut steps),
+            GroupTarget::Run(release, replicas) if serving == Some(*group) => {
+                docker::serve(facts, *group, release, *replicas, &mut steps);
+            }
+            GroupTarget::Run(release, replicas) => docker::bring_up(facts, *group, release, *replicas, &mut steps),
+        }
+    }
+    removal::retire(facts, &mut steps);
+    let mut traffic = traffic::Lowered::default();
+    if let Some(seen) = &facts.snapshot.nginx
+        && let Some((to, servers)) = backends(facts, decision.traffic, target, &mut steps)
+    {
+        traffic = traffic::lower(facts.service, seen, facts.memory, to, &servers, facts.now);
+    }
+    plan.stage(steps.clear);
+    plan.stage(steps.pull);
+    plan.stage([steps.remember, traffic.open].concat());
+    plan.stage([steps.act, traffic.write.into_iter().collect()].concat());
+    plan.stage(steps.remove);
+    for seen in traffic.seen {
+        plan.stage(vec![seen]);
+    }
+    plan.remember(decision.seen);
+    if plan.stages.is_empty() {
+        let live = docker::live_seen(facts).map(|live| (live, "it was seen in force".to_owned()));
+        plan.remember(live.into_iter().collect());
+    }
+    plan.holds.extend(steps.holds);
+    plan.holds.extend(traffic.holds);
+    if plan.stages.is_empty() {
+        plan.stage(retention::surplus(facts));
+    }
+    plan
+}
+
+/// The backends the servers file should list, and the group they are of.
+fn backends(
+    facts: &Facts<'_>,
+    target: TrafficTarget,
+    starting: Option<Group>,
+    steps: &mut Lowered,
+) -> Option<(Group, Vec<SocketAddr>)> {
+    let group = match target {
+        TrafficTarget::Unmanaged => return None,
+        TrafficTarget::To(group) => group,
+        TrafficTarget::Keep => {
+            let missing = facts.snapshot.nginx.as_ref().is_some_and(|seen| matches!(seen.file, Fact::Absent));
+            return starting.filter(|_| missing).map(|group| (group, Vec::new()));
+        }
+    };
+    let leaving = std::mem::take(&mut steps.leaving);
+    docker::backends(facts, group, &leaving, &mut steps.holds).map(|servers| (group, servers))
+}
+
+/// The colour of a first deploy: the one whose ports are free, else blue.
+fn first_colour(service: &Service, snapshot: &Snapshot) -> Colour {
+    let free = |group| snapshot.platform.free_ports.get(&group).map_or(0, Vec::len) >= service.replicas as usize;
+    if !free(Group::Blue) && free(Group::Green) { Colour::Green } else { Colour::Blue }
 }

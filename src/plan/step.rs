@@ -195,6 +195,9 @@ fn write_change(f: &mut fmt::Formatter<'_>, change: &MemoryChange) -> fmt::Resul
         }
         MemoryChange::Repair(field, _) => write!(f, "note a repair of {field}"),
         MemoryChange::Loss(_) => write!(f, "note a lost replica"),
+        MemoryChange::ApplyLive(live) => {
+            write!(f, "note restart {} and {} in force", live.restart, show_resources(live.resources))
+        }
         MemoryChange::Forget => write!(f, "forget the service"),
     }
 }
