@@ -29,7 +29,7 @@ pub(crate) async fn run(verb: &str, args: &ActArgs, around: &Surroundings) -> Re
         status::fetch(&client, Some(service)).await?;
     }
     let by = user();
-    let order = Order { by: &by, from: None };
+    let order = Order { by: &by };
     let answer = client.order(&format!("/api/v1/services/{service}/{verb}"), &order).await?;
     out::line(answer.message.unwrap_or_else(|| format!("{service}: {verb} taken")))?;
     Ok(Exit::Fine)

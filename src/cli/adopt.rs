@@ -4,10 +4,9 @@ use clap::Args;
 
 use crate::model::names::ControllerId;
 
-use super::act;
-use super::client::{Client, Order};
+use super::client::Client;
 use super::failure::{Exit, Failure};
-use super::{Surroundings, out};
+use super::{Surroundings, edges, out};
 
 /// Arguments of `adopt`.
 #[derive(Debug, Args)]
@@ -22,15 +21,21 @@ pub(crate) struct AdoptArgs {
     from: ControllerId,
 }
 
-/// Tells the running controller to take over.
+/// Remembers the old id as taken over; the next start acts on it.
 ///
 /// # Errors
-/// When no controller answers, or it refuses.
+/// When a controller with the old id still runs, or the state folder cannot be written.
 pub(crate) async fn run(args: &AdoptArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let client = Client::connect(&around.state_dir()?).await?;
-    let by = act::user();
-    let order = Order { by: &by, from: Some(args.from.as_str()) };
-    let answer = client.order("/api/v1/adopt", &order).await?;
-    out::line(answer.message.unwrap_or_else(|| format!("what {} created is ours now", args.from)))?;
+    let settings = edges::settings(around)?;
+    let AdoptArgs { from } = args;
+    if *from == settings.controller {
+        return Err(Failure::new(format!("{from} is this controller's own id"))
+            .try_this("`controller` in holdfast.yaml is the new id, --from the old one"));
+    }
+    edges::remember_former(&settings, from)?;
+    out::line(format!("what {from} created counts as {}'s from its next start", settings.controller))?;
+    if Client::connect(&settings.state_dir).await.is_ok() {
+        out::line("a controller runs: restart it now")?;
+    }
     Ok(Exit::Fine)
 }

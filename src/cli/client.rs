@@ -26,9 +26,6 @@ pub(crate) struct Client {
 pub(crate) struct Order<'a> {
     /// The unix user.
     pub(crate) by: &'a str,
-    /// For `adopt`: the id to take over from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) from: Option<&'a str>,
 }
 
 /// What the controller says to an order.

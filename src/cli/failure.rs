@@ -47,6 +47,19 @@ impl Failure {
         Self { what: what.into(), cause: None, hint: None, broken_pipe: false }
     }
 
+    /// A failure of an edge, whose words may end in a hint of their own.
+    pub fn from_words(what: impl Into<String>, words: &str) -> Self {
+        let (why, hint) = match words.split_once("hint: ") {
+            Some((why, hint)) => (why.trim_end_matches([';', ' ', '\n', ',']), Some(hint.trim())),
+            None => (words.trim_end(), None),
+        };
+        let failure = Self::new(what).because(why);
+        match hint {
+            Some(hint) => failure.try_this(hint),
+            None => failure,
+        }
+    }
+
     /// With what lies behind it.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -87,5 +100,20 @@ impl fmt::Display for Failure {
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_in_an_edges_words_is_a_hint() {
+        for words in ["the lock is held; hint: stop it", "the lock is held\nhint: stop it", "the lock is held\n  hint: stop it\n"] {
+            let failure = Failure::from_words("could not start", words);
+            assert_eq!(failure.source().map(ToString::to_string).as_deref(), Some("the lock is held"));
+            assert_eq!(failure.hint(), Some("stop it"));
+        }
+        assert_eq!(Failure::from_words("could not start", "no").hint(), None);
     }
 }

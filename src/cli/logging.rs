@@ -98,10 +98,11 @@ where
         let ours = metadata.target().starts_with("holdfast");
         let Fields { service, because, mut message, others } = fields;
         message.push_str(&others);
+        // The reconcile log brings its own `service  message  because …`.
         let service = match (service.is_empty(), ours) {
-            (false, _) => service,
-            (true, true) => "holdfast".to_owned(),
-            (true, false) => metadata.target().split("::").next().unwrap_or_default().to_owned(),
+            (false, _) => format!("{service}  "),
+            (true, true) => String::new(),
+            (true, false) => format!("{}  ", metadata.target().split("::").next().unwrap_or_default()),
         };
         let (word, paint) = match *metadata.level() {
             Level::ERROR => ("error: ", Paint::Red),
@@ -112,7 +113,7 @@ where
         let message = format!("{word}{message}").replace('\n', " | ");
         write!(
             writer,
-            "{} {} {}",
+            "{} {}{}",
             Paint::Dim.on(&text::clock(WallClock.now()), self.colour),
             Paint::Bold.on(&service, self.colour),
             paint.on(&message, self.colour)
@@ -161,7 +162,7 @@ mod tests {
         let text = logged(|| {
             tracing::info!(service = "api", because = "the file asks for tag 2", "run api-green-1");
         });
-        assert_eq!(text[8..], *" api run api-green-1  because the file asks for tag 2\n");
+        assert_eq!(text[8..], *" api  run api-green-1  because the file asks for tag 2\n");
     }
 
     #[test]
@@ -172,6 +173,6 @@ mod tests {
             tracing::warn!(target: "hyper::client", "lost");
         });
         let lines: Vec<&str> = text.lines().map(|line| &line[9..]).collect();
-        assert_eq!(lines, ["api warning: nginx said | this", "hyper warning: lost"]);
+        assert_eq!(lines, ["api  warning: nginx said | this", "hyper  warning: lost"]);
     }
 }

@@ -112,7 +112,7 @@ fn render(event: &Event, colour: bool) -> String {
         EventKind::Step | EventKind::Controller => Paint::Plain,
     };
     let mut line = format!(
-        "{} {} {}",
+        "{} {}  {}",
         Paint::Dim.on(&text::clock(*at), colour),
         Paint::Bold.on(service, colour),
         paint.on(message, colour)
@@ -138,6 +138,6 @@ mod tests {
             because: Some("the file asks for tag 2".into()),
         };
         let line = render(&event, false);
-        assert!(line.ends_with(" api run api-green-1  because the file asks for tag 2"), "{line}");
+        assert!(line.ends_with(" api  run api-green-1  because the file asks for tag 2"), "{line}");
     }
 }

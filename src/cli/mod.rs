@@ -5,6 +5,7 @@ mod adopt;
 mod check;
 mod client;
 mod completions;
+mod difference;
 mod edges;
 mod failure;
 mod history;
