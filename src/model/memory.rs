@@ -166,6 +166,8 @@ pub enum MemoryChange {
     Resume,
     /// A person approved the removal.
     ApproveRemoval,
+    /// The service is back in the file: an approval is not kept for the next time it leaves.
+    WithdrawRemoval,
     /// The servers file is about to be written.
     OpenSwitch(Box<Switch>),
     /// New workers were seen with the file unchanged.
@@ -200,6 +202,7 @@ impl Memory {
             MemoryChange::Pause(paused) => self.paused = Some(paused.clone()),
             MemoryChange::Resume => self.paused = None,
             MemoryChange::ApproveRemoval => self.removal_approved = true,
+            MemoryChange::WithdrawRemoval => self.removal_approved = false,
             MemoryChange::OpenSwitch(switch) => self.switch = Some((**switch).clone()),
             MemoryChange::ConfirmSwitch(confirmed) => {
                 if let Some(switch) = &mut self.switch {

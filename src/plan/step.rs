@@ -186,6 +186,7 @@ fn write_change(f: &mut fmt::Formatter<'_>, change: &MemoryChange) -> fmt::Resul
         MemoryChange::Pause(paused) => write!(f, "pause (by {})", paused.by),
         MemoryChange::Resume => write!(f, "resume"),
         MemoryChange::ApproveRemoval => write!(f, "approve the removal"),
+        MemoryChange::WithdrawRemoval => write!(f, "withdraw the approval of the removal"),
         MemoryChange::OpenSwitch(switch) => match switch.from {
             Some(from) if from != switch.to => write!(f, "open the switch {from} -> {}", switch.to),
             _ => write!(f, "open a change of the servers of {}", switch.to),

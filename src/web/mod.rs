@@ -1,1 +1,72 @@
-//! Under construction.
+//! Floor 4: HTTP: health, metrics, the status API, commands and the dashboard.
+
+mod access;
+mod answer;
+mod api;
+mod page;
+mod serve;
+mod stream;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+
+pub use access::Access;
+pub use serve::{ServeError, bind_tcp, serve_listener, serve_tcp, serve_unix};
+
+use crate::controller::Handle;
+use answer::Failure;
+
+/// A command's body is a few words.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// Every answer but the stream comes from memory or one read of the store.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What every route needs.
+#[derive(Clone)]
+struct App {
+    handle: Handle,
+    access: std::sync::Arc<Access>,
+}
+
+/// Every route, for one kind of listener.
+pub fn router(handle: Handle, access: Access) -> Router {
+    let app = App { handle, access: std::sync::Arc::new(access) };
+    let answers = Router::new()
+        .route("/", get(page::page))
+        .route("/healthz", get(api::healthz))
+        .route("/readyz", get(api::readyz))
+        .route("/metrics", get(api::metrics))
+        .route("/api/v1/services", get(api::services))
+        .route("/api/v1/services/{name}", get(api::service))
+        .route("/api/v1/services/{name}/history", get(api::history))
+        .route("/api/v1/services/{name}/{verb}", post(api::command))
+        .route("/api/v1/events", get(api::events))
+        .layer(middleware::from_fn(in_time));
+    let streams = Router::new().route("/api/v1/events/stream", get(stream::stream));
+    answers
+        .merge(streams)
+        .fallback(api::no_such_page)
+        .method_not_allowed_fallback(api::no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::map_response(guarded))
+        .with_state(app)
+}
+
+/// The same careful headers on every answer.
+async fn guarded(mut response: Response) -> Response {
+    page::harden(response.headers_mut());
+    response
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Failure::unavailable("no answer in time").into_response(),
+    }
+}

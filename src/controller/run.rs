@@ -1,0 +1,374 @@
+//! The loop: takes edits, wakes and finished turns, and starts the next turns. It never waits for an edge itself.
+
+use std::collections::{BTreeSet, HashMap};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use super::core::{Core, Retargeted};
+use super::handle::Handle;
+use super::journal::Writer;
+use super::queue::{Queue, Slot};
+use super::{CONCURRENT_TURNS, Options, perform, reconcile, settle};
+use crate::model::desired::DesiredState;
+use crate::model::event::EventKind;
+use crate::model::names::ServiceName;
+use crate::model::snapshot::{Fact, Owned, Why};
+use crate::ports::{Edges, Source, SourceUpdate, Wake, Wakes};
+use crate::retry::Backoff;
+
+/// A controller that has not started yet.
+pub struct Controller {
+    core: Arc<Core>,
+    nudged: UnboundedReceiver<(ServiceName, Slot)>,
+    writer: Writer,
+}
+
+/// Why a controller could not run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The durable memory could not be read; without it nothing is decided.
+    #[error("could not read the durable memory: {0}")]
+    Memory(Why),
+    /// `--once` found no valid desired state.
+    #[error("{0}")]
+    Rejected(Why),
+}
+
+/// How a run with `--once` ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnceEnd {
+    /// Reality matches the file.
+    Settled,
+    /// Something is held; status says what.
+    Unsettled {
+        /// A release failed or was rolled back.
+        rolled_back: bool,
+    },
+    /// It was told to stop before.
+    Stopped,
+}
+
+impl Controller {
+    /// A controller on `edges`.
+    pub fn new(edges: Edges, options: Options) -> Self {
+        let (core, nudged, writer) = Core::new(edges, options);
+        Self { core, nudged, writer }
+    }
+
+    /// What people see of it; valid before, while and after it runs.
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.core))
+    }
+
+    /// Runs until `shutdown`; a stage under way is finished first.
+    ///
+    /// # Errors
+    /// When the durable memory cannot be read.
+    pub async fn run(
+        self,
+        source: Arc<dyn Source>,
+        wakes: (Wakes, UnboundedReceiver<Wake>),
+        shutdown: CancellationToken,
+    ) -> Result<(), RunError> {
+        let (updates, edits) = mpsc::channel(4);
+        let mut watchers = JoinSet::new();
+        watchers.spawn(for_ever("the source", wakes.0.clone(), move || {
+            let (source, updates) = (Arc::clone(&source), updates.clone());
+            async move { source.watch(updates).await }
+        }));
+        self.start(edits, wakes, shutdown, false, watchers).await.map(|_| ())
+    }
+
+    /// Reads the source once and runs until every service is settled or held.
+    ///
+    /// # Errors
+    /// When the durable memory cannot be read, or the desired state is not valid.
+    pub async fn run_once(
+        self,
+        source: Arc<dyn Source>,
+        wakes: (Wakes, UnboundedReceiver<Wake>),
+        shutdown: CancellationToken,
+    ) -> Result<OnceEnd, RunError> {
+        let update = source.read().await;
+        if let SourceUpdate::Rejected { why, .. } = update {
+            return Err(RunError::Rejected(why));
+        }
+        let (updates, edits) = mpsc::channel(1);
+        // The channel is empty and holds one.
+        let _ = updates.try_send(update);
+        self.start(edits, wakes, shutdown, true, JoinSet::new()).await
+    }
+
+    async fn start(
+        self,
+        edits: mpsc::Receiver<SourceUpdate>,
+        (wakes, woken): (Wakes, UnboundedReceiver<Wake>),
+        shutdown: CancellationToken,
+        once: bool,
+        mut watchers: JoinSet<()>,
+    ) -> Result<OnceEnd, RunError> {
+        let Self { core, nudged, writer } = self;
+        core.memory.load().await.map_err(RunError::Memory)?;
+        let writer = tokio::spawn(writer.run());
+        let platform = Arc::clone(&core.edges.platform);
+        let traffic = Arc::clone(&core.edges.traffic);
+        let reports = wakes.clone();
+        watchers.spawn(for_ever("the platform", wakes.clone(), move || {
+            let (platform, wakes) = (Arc::clone(&platform), reports.clone());
+            async move { platform.watch(wakes).await }
+        }));
+        let reports = wakes.clone();
+        watchers.spawn(for_ever("the traffic", wakes, move || {
+            let (traffic, wakes) = (Arc::clone(&traffic), reports.clone());
+            async move { traffic.watch(wakes).await }
+        }));
+        core.journal.note(None, EventKind::Controller, format!("controller {} started", core.options.controller), None);
+        let mut running = Loop::new(Arc::clone(&core), once);
+        let end = Box::pin(running.drive(edits, woken, nudged, &shutdown)).await;
+        watchers.abort_all();
+        running.stop().await;
+        core.journal.note(None, EventKind::Controller, format!("controller {} stopped", core.options.controller), None);
+        core.journal.flush().await;
+        writer.abort();
+        Ok(end)
+    }
+}
+
+/// Keeps a watcher going: one that ends or panics is started again, later each time, and everything is looked at.
+async fn for_ever<F>(what: &'static str, wakes: Wakes, watch: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    // The jitter of three watchers of one process needs no seed of its own.
+    let mut backoff = Backoff::new(what.len() as u64);
+    loop {
+        let since = Instant::now();
+        // A set, so that the watcher ends with this future.
+        let mut task = JoinSet::from_iter([watch()]);
+        let why = match task.join_next().await {
+            Some(Err(error)) => perform::panic_text(error),
+            Some(Ok(())) | None => "it ended".to_owned(),
+        };
+        if since.elapsed() > Duration::from_secs(60) {
+            backoff.reset();
+        }
+        tracing::warn!("holdfast  watching {what} stopped and is started again: {why}");
+        tokio::time::sleep(backoff.fail_transient()).await;
+        wakes.wake(None, format!("watching {what} began again"));
+    }
+}
+
+struct Loop {
+    core: Arc<Core>,
+    queue: Queue,
+    turns: JoinSet<Option<Slot>>,
+    names: HashMap<Id, ServiceName>,
+    owned: JoinSet<Owned>,
+    /// Asked again while an answer was on its way.
+    owned_again: bool,
+    /// The platform has answered at least once.
+    owned_known: bool,
+    stopping: CancellationToken,
+    once: bool,
+}
+
+impl Loop {
+    fn new(core: Arc<Core>, once: bool) -> Self {
+        Self {
+            core,
+            queue: Queue::new(CONCURRENT_TURNS),
+            turns: JoinSet::new(),
+            names: HashMap::new(),
+            owned: JoinSet::new(),
+            owned_again: false,
+            owned_known: false,
+            stopping: CancellationToken::new(),
+            once,
+        }
+    }
+
+    async fn drive(
+        &mut self,
+        mut edits: mpsc::Receiver<SourceUpdate>,
+        mut woken: UnboundedReceiver<Wake>,
+        mut nudged: UnboundedReceiver<(ServiceName, Slot)>,
+        shutdown: &CancellationToken,
+    ) -> OnceEnd {
+        let resync = self.core.options.resync.max(Duration::from_millis(1));
+        let mut sweep = interval_at(Instant::now() + resync, resync);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return OnceEnd::Stopped,
+                Some(update) = edits.recv() => self.edited(update),
+                Some(turn) = self.turns.join_next_with_id() => self.finished(turn),
+                Some(owned) = self.owned.join_next() => self.owns(owned),
+                Some((name, slot)) = nudged.recv() => self.queue.add(&name, slot),
+                Some(wake) = woken.recv() => self.wake(wake),
+                _ = sweep.tick() => self.ask_owned(),
+                (name, slot) = self.queue.next() => self.begin(name, slot),
+            }
+            self.core.metrics.queue(self.queue.busy());
+            if self.once && self.rests() {
+                return self.end();
+            }
+        }
+    }
+
+    /// Waits for the stages under way; nothing new begins.
+    async fn stop(&mut self) {
+        self.stopping.cancel();
+        self.owned.abort_all();
+        while self.turns.join_next().await.is_some() {}
+    }
+
+    fn begin(&mut self, name: ServiceName, slot: Slot) {
+        let turn = reconcile::turn(Arc::clone(&self.core), name.clone(), slot, self.stopping.clone());
+        let task = self.turns.spawn(turn);
+        self.names.insert(task.id(), name);
+    }
+
+    fn finished(&mut self, turn: Result<(Id, Option<Slot>), JoinError>) {
+        let id = match &turn {
+            Ok((id, _)) => *id,
+            Err(error) => error.id(),
+        };
+        let Some(name) = self.names.remove(&id) else { return };
+        let next = match turn {
+            Ok((_, next)) => next,
+            Err(error) => {
+                self.core.metrics.turn_panicked();
+                Some(settle::failed_look(&self.core, &name, "look at it", &perform::panic_text(error)))
+            }
+        };
+        self.queue.done(&name);
+        self.let_go(&name);
+        let wanted = self.core.state().services.contains_key(&name);
+        if let (Some(slot), true) = (next, wanted) {
+            self.queue.add(&name, slot);
+        }
+    }
+
+    /// A service that left the file and is settled is gone: nothing of it is left to own.
+    fn let_go(&mut self, name: &ServiceName) {
+        let mut state = self.core.state();
+        let gone = state.services.get(name).is_some_and(|entry| entry.wanted.service().is_none() && entry.settled);
+        if gone {
+            state.owned.remove(name);
+            drop(state);
+            self.retarget(&BTreeSet::new());
+        }
+    }
+
+    fn edited(&mut self, update: SourceUpdate) {
+        match update {
+            SourceUpdate::Accepted(state) => self.accept(&state),
+            SourceUpdate::Rejected { revision, why } => {
+                let mut state = self.core.state();
+                let known = state.source_error.replace(why.clone());
+                drop(state);
+                if known.as_ref() != Some(&why) {
+                    let what = revision.map_or_else(String::new, |revision| format!(" {}", revision.short()));
+                    let message = format!("edit{what} rejected, the last good one stays: {why}");
+                    self.core.journal.note(None, EventKind::Rejected, message, None);
+                    self.core.changed();
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, state: &DesiredState) {
+        self.core.accept(state);
+        let all = self.core.state().desired.iter().flat_map(|it| it.services.keys().cloned()).collect();
+        let changed = self.retarget(&all).changed;
+        let names: Vec<&str> = changed.iter().map(ServiceName::as_str).collect();
+        let because = if names.is_empty() { "no service changed".into() } else { format!("changed: {}", names.join(", ")) };
+        let message = format!("revision {} accepted, {} services", state.revision.short(), state.services.len());
+        self.core.journal.note(None, EventKind::Accepted, message, Some(because));
+        self.ask_owned();
+    }
+
+    /// Takes in a new set of wishes; looks at what changed, and at `also` for their new revision.
+    fn retarget(&mut self, also: &BTreeSet<ServiceName>) -> Retargeted {
+        let retargeted = self.core.retarget();
+        for name in &retargeted.gone {
+            self.queue.forget(name);
+            self.core.edges.probe.watch(name, Vec::new());
+        }
+        for name in &retargeted.changed {
+            self.queue.add(name, Slot::fresh("edit"));
+        }
+        for name in also.difference(&retargeted.changed) {
+            self.queue.add(name, Slot::now("revision"));
+        }
+        if !(retargeted.gone.is_empty() && retargeted.changed.is_empty() && also.is_empty()) {
+            self.core.changed();
+        }
+        retargeted
+    }
+
+    fn ask_owned(&mut self) {
+        if !self.owned.is_empty() {
+            self.owned_again = true;
+            return;
+        }
+        let platform = Arc::clone(&self.core.edges.platform);
+        self.owned.spawn(async move { platform.owned().await });
+    }
+
+    fn owns(&mut self, owned: Result<Owned, JoinError>) {
+        self.owned_known = true;
+        match owned {
+            Ok(Fact::Seen(names)) => self.core.state().owned = names,
+            Ok(Fact::Absent) => self.core.state().owned.clear(),
+            // Nobody knows: nothing is added to what may have to go.
+            Ok(Fact::Unreadable(why)) => tracing::debug!("holdfast  which containers are ours is not known: {why}"),
+            Err(error) => tracing::warn!("holdfast  asking which containers are ours: {}", perform::panic_text(error)),
+        }
+        self.retarget(&BTreeSet::new());
+        if std::mem::take(&mut self.owned_again) {
+            self.ask_owned();
+        }
+    }
+
+    fn wake(&mut self, wake: Wake) {
+        let Wake { service, why } = wake;
+        match service {
+            Some(name) if self.core.state().services.contains_key(&name) => self.queue.add(&name, Slot::now(why)),
+            Some(_) => self.ask_owned(),
+            None => {
+                let all: Vec<ServiceName> = self.core.state().services.keys().cloned().collect();
+                for name in all {
+                    self.queue.add(&name, Slot::now(why.clone()));
+                }
+                self.ask_owned();
+            }
+        }
+    }
+
+    /// For `--once`: nothing runs, nothing is due, and every service is settled or held.
+    fn rests(&self) -> bool {
+        let state = self.core.state();
+        state.desired.is_some()
+            && self.owned_known
+            && self.owned.is_empty()
+            && state.services.iter().all(|(name, entry)| entry.rests() && !self.queue.is_busy(name))
+    }
+
+    fn end(&self) -> OnceEnd {
+        let state = self.core.state();
+        if state.services.values().all(|entry| entry.settled) {
+            return OnceEnd::Settled;
+        }
+        let statuses = state.services.values().filter_map(|entry| entry.status.as_ref());
+        let rolled_back = statuses.into_iter().any(|status| status.rolled_back_from.is_some());
+        OnceEnd::Unsettled { rolled_back }
+    }
+}
