@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::memory::{Lock, Sqlite};
 use crate::model::desired::DesiredState;
-use crate::model::names::{ControllerId, ServiceName};
+use crate::model::names::ControllerId;
 use crate::model::secret::Secret;
 use crate::platform::docker::{Docker, DockerOptions};
 use crate::platform::sandbox::Sandbox;
@@ -266,12 +265,4 @@ pub(crate) fn read(path: &Path, settings: &Settings) -> Result<DesiredState, Fai
         Failure::new(format!("the desired state {} is not valid", path.display()))
             .because(source::error::in_words(&errors))
     })
-}
-
-/// What an edit did.
-pub(crate) struct Edited {
-    /// The file that holds the service.
-    pub(crate) file: PathBuf,
-    /// Key, before, after; what was so already is left out.
-    pub(crate) changes: Vec<(String, Option<String>, Option<String>)>,
 }

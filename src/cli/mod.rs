@@ -7,6 +7,7 @@ mod client;
 mod completions;
 mod difference;
 mod edges;
+mod edit;
 mod failure;
 mod history;
 mod import;

@@ -8,9 +8,9 @@ use tokio::process::Command;
 
 use crate::model::names::ServiceName;
 
-use super::edges::{self, Edited};
+use super::edit::{self, Edited};
 use super::failure::{Exit, Failure};
-use super::{Surroundings, out};
+use super::{Surroundings, edges, out};
 
 /// Arguments of `set`.
 #[derive(Debug, Args)]
@@ -50,11 +50,9 @@ fn pair(text: &str) -> Result<(String, String), String> {
 /// # Errors
 /// When the edit would make the file invalid (it is then left as it was), or git refuses.
 pub(crate) async fn run(args: &SetArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let path = match &args.path {
-        Some(path) => path.clone(),
-        None => edges::settings(around)?.source,
-    };
-    let edited = edges::set(&path, &args.service, &args.changes, around)?;
+    let settings = edges::settings(around)?;
+    let path = args.path.as_ref().unwrap_or(&settings.source);
+    let edited = edit::set(path, &args.service, &args.changes, &settings)?;
     let subject = subject(&args.service, &edited);
     if edited.changes.is_empty() {
         out::line(format!("{}: already so in {}", args.service, edited.file.display()))?;
@@ -77,9 +75,10 @@ fn subject(service: &ServiceName, edited: &Edited) -> String {
     let changes: Vec<String> = edited
         .changes
         .iter()
-        .map(|(key, old, new)| {
-            let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".to_owned());
-            format!("{key} {} -> {}", show(old), show(new))
+        .map(|(key, old, new)| match (old, new) {
+            (Some(old), Some(new)) => format!("{key} {old} -> {new}"),
+            (None, Some(new)) => format!("{key} = {new}"),
+            (_, None) => format!("{key} removed"),
         })
         .collect();
     format!("{service}: {}", changes.join(", "))
