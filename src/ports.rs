@@ -222,11 +222,19 @@ pub trait EnvFiles: Send + Sync {
 /// Durable memory and history.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Everything remembered.
+    /// Everything remembered that can be understood.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read at all.
     async fn load(&self) -> Result<BTreeMap<ServiceName, Memory>, Why>;
+    /// Services whose memory is there and cannot be understood, by name, and why: nothing may be done for them, for
+    /// they may be paused or pinned.
+    ///
+    /// # Errors
+    /// When nothing can be read at all.
+    async fn unreadable(&self) -> Result<BTreeMap<String, Why>, Why> {
+        Ok(BTreeMap::new())
+    }
     /// Applies `change` durably and returns the new memory.
     ///
     /// # Errors

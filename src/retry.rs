@@ -1,40 +1,152 @@
-//! Floor 1: failures -> delay.
+//! Floor 1: failures to delays. The only file that knows the `backoff` crate, so that replacing it is one commit.
+//!
+//! The crate gives the doubling series. Two of its habits are turned off: giving up after 15 minutes, and jitter from a
+//! global generator (ours comes from a seed, so that a simulation can be replayed).
 
 use std::time::Duration;
 
-/// The delays of one key; each failure in a row waits longer, with jitter from a seed.
-#[derive(Debug, Clone)]
+use backoff::backoff::Backoff as _;
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+
+/// After the first failure that may go better by itself.
+const TRANSIENT_FIRST: Duration = Duration::from_millis(200);
+/// No delay after such a failure is longer.
+const TRANSIENT_CAP: Duration = Duration::from_secs(60);
+/// After the first failure that needs somebody to change something.
+const REFUSED_FIRST: Duration = Duration::from_secs(5);
+/// No delay after such a failure is longer.
+const REFUSED_CAP: Duration = Duration::from_secs(300);
+/// Delays differ from the series by at most this share, so that services that failed together do not return together.
+const JITTER: f64 = 0.2;
+
+/// The delays of one service. The same seed gives the same delays.
+#[derive(Debug)]
 pub struct Backoff {
-    state: u64,
-    failures: u32,
+    transient: ExponentialBackoff,
+    refused: ExponentialBackoff,
+    jitter: u64,
 }
 
 impl Backoff {
-    /// No failure yet; the same `seed` gives the same delays.
-    pub const fn new(seed: u64) -> Self {
-        Self { state: seed | 1, failures: 0 }
+    /// A series that has not failed yet.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            transient: series(TRANSIENT_FIRST, TRANSIENT_CAP),
+            refused: series(REFUSED_FIRST, REFUSED_CAP),
+            jitter: seed,
+        }
     }
 
-    /// After a failure that may pass: from half a second to a minute.
-    pub fn fail_transient(&mut self) -> Duration {
-        self.next(Duration::from_millis(500), Duration::from_secs(60))
+    /// How long to wait after a failure that may go better later: about 200 ms, doubling up to 60 s.
+    pub fn fail(&mut self) -> Duration {
+        let base = self.transient.next_backoff().unwrap_or(TRANSIENT_CAP);
+        self.jittered(base).min(TRANSIENT_CAP)
     }
 
-    /// After a failure that stays until somebody changes something: from 10 seconds to 5 minutes.
-    pub fn fail_refused(&mut self) -> Duration {
-        self.next(Duration::from_secs(10), Duration::from_secs(300))
+    /// How long to wait after a failure that will stay until somebody changes something: about 5 s, doubling up to 5 min.
+    pub fn refused(&mut self) -> Duration {
+        let base = self.refused.next_backoff().unwrap_or(REFUSED_CAP);
+        self.jittered(base).min(REFUSED_CAP)
     }
 
-    /// It went well.
-    pub const fn reset(&mut self) {
-        self.failures = 0;
+    /// It went well: the next failure is the first one again.
+    pub fn reset(&mut self) {
+        self.transient.reset();
+        self.refused.reset();
     }
 
-    fn next(&mut self, first: Duration, most: Duration) -> Duration {
-        let delay = first.saturating_mul(1 << self.failures.min(16)).min(most);
-        self.failures = self.failures.saturating_add(1);
-        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let share = u32::try_from(self.state >> 40).unwrap_or(0) % 500;
-        delay / 2 + delay * share / 1000
+    fn jittered(&mut self, base: Duration) -> Duration {
+        // SplitMix64 (Steele, Lea and Flood, 2014): one addition a draw, every seed gives another well-mixed series.
+        self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.jitter;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let share = f64::from(u32::try_from(mixed >> 32).unwrap_or(0)) / f64::from(u32::MAX);
+        base.mul_f64(1.0 - JITTER + 2.0 * JITTER * share)
+    }
+}
+
+fn series(first: Duration, cap: Duration) -> ExponentialBackoff {
+    ExponentialBackoffBuilder::new()
+        .with_initial_interval(first)
+        .with_multiplier(2.0)
+        .with_randomization_factor(0.0)
+        // The series stops short of the cap, so that jitter still spreads the longest delays.
+        .with_max_interval(cap.div_f64(1.0 + JITTER))
+        .with_max_elapsed_time(None)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn within(delay: Duration, base: Duration) -> bool {
+        base.mul_f64(0.799) <= delay && delay <= base.mul_f64(1.201)
+    }
+
+    #[test]
+    fn delays_double_from_the_first_to_the_cap() {
+        let mut backoff = Backoff::new(7);
+        for base in [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 50_000, 50_000] {
+            let delay = backoff.fail();
+            assert!(within(delay, Duration::from_millis(base)), "{delay:?} is not about {base} ms");
+        }
+        for base in [5, 10, 20, 40, 80, 160, 250, 250] {
+            let delay = backoff.refused();
+            assert!(within(delay, Duration::from_secs(base)), "{delay:?} is not about {base} s");
+        }
+    }
+
+    #[test]
+    fn two_seeds_do_not_come_back_together() {
+        let (mut one, mut two) = (Backoff::new(1), Backoff::new(2));
+        for _ in 0..50 {
+            assert_ne!(one.fail(), two.fail());
+        }
+    }
+
+    #[test]
+    fn the_longest_delays_are_spread_too() {
+        let mut backoff = Backoff::new(3);
+        let last: std::collections::BTreeSet<_> = (0..60).map(|_| backoff.fail()).skip(10).collect();
+        assert!(last.len() > 45, "{last:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_seed_decides_the_delays(seed: u64, refused: Vec<bool>) {
+            let (mut one, mut two) = (Backoff::new(seed), Backoff::new(seed));
+            for refused in refused {
+                let step = |backoff: &mut Backoff| if refused { backoff.refused() } else { backoff.fail() };
+                prop_assert_eq!(step(&mut one), step(&mut two));
+            }
+        }
+
+        #[test]
+        fn no_delay_is_too_short_or_too_long_and_none_is_the_last(seed: u64, failures in 0..200_usize) {
+            let mut backoff = Backoff::new(seed);
+            for _ in 0..failures {
+                let delay = backoff.fail();
+                prop_assert!(delay >= Duration::from_millis(160) && delay <= TRANSIENT_CAP);
+                let delay = backoff.refused();
+                prop_assert!(delay >= Duration::from_secs(4) && delay <= REFUSED_CAP);
+            }
+        }
+
+        #[test]
+        fn success_begins_anew(seed: u64, failures in 0..20_usize) {
+            let mut backoff = Backoff::new(seed);
+            for _ in 0..failures {
+                backoff.fail();
+                backoff.refused();
+            }
+            backoff.reset();
+            prop_assert!(within(backoff.fail(), TRANSIENT_FIRST));
+            prop_assert!(within(backoff.refused(), REFUSED_FIRST));
+        }
     }
 }

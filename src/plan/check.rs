@@ -161,7 +161,9 @@ fn traffic_is_safe(
     };
     let wanted: Vec<String> = step.servers.iter().map(ToString::to_string).collect();
     let by_address = |text: &String| replicas.iter().find(|it| address(it).as_ref() == Some(text));
-    let good = |text: &String| by_address(text).is_some_and(|it| is_up(it) && matches!(it.health, Health::Healthy(_)));
+    let good = |text: &String| {
+        by_address(text).is_some_and(|it| it.state == ReplicaState::Running && matches!(it.health, Health::Healthy(_)))
+    };
     for text in &wanted {
         let known = by_address(text).ok_or_else(|| format!("S3: backend {text} is none of ours"))?;
         if !is_up(known) {

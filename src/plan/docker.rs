@@ -175,7 +175,10 @@ fn unreached(facts: &Facts<'_>, replica: &Replica) -> Result<bool, Hold> {
         crate::model::snapshot::Fact::Absent => Ok(true),
         crate::model::snapshot::Fact::Unreadable(why) => Err(Hold::TrafficUnreadable { why: why.clone() }),
         crate::model::snapshot::Fact::Seen(_) => {
-            if facts.memory.switch.is_some() && !traffic::confirmed(seen, facts.memory) {
+            if matches!(seen.included, crate::model::snapshot::Fact::Seen(false)) {
+                return Ok(true);
+            }
+            if !seen.loaded && !traffic::confirmed(seen, facts.memory) {
                 return Ok(false);
             }
             match traffic::draining(seen, facts.service.rollout.drain, facts.memory, facts.now) {
@@ -363,7 +366,7 @@ fn take_away(
     listed: &dyn Fn(&Member<'_>) -> bool,
     out: &mut Lowered,
 ) {
-    let good = count(up.iter().filter(|it| it.class == Class::Healthy).count());
+    let good = count(up.iter().filter(|it| is_healthy(it.replica)).count());
     let wanted = count(up.len()) - surplus;
     let mut order: Vec<(&Member<'_>, String)> =
         up.iter().map(|it| (*it, "fewer replicas are wanted".to_owned())).collect();
@@ -373,14 +376,12 @@ fn take_away(
         }
     }
     let is_bad = |it: &Member<'_>| bad.iter().any(|(bad, _)| bad.replica.id == it.replica.id);
-    order.sort_by_key(|(it, _)| {
-        (!is_bad(it), it.class == Class::Healthy, listed(it), std::cmp::Reverse(it.replica.slot))
-    });
+    order.sort_by_key(|(it, _)| (!is_bad(it), is_healthy(it.replica), listed(it), std::cmp::Reverse(it.replica.slot)));
     let mut good_left = good;
     for (it, because) in order.into_iter().take(surplus as usize) {
-        let counts = it.class == Class::Healthy;
-        let needed = !matches!(it.class, Class::Failing(_)) && good_left.saturating_sub(u32::from(counts)) < wanted;
-        if needed && facts.service.replicas > 0 && listed(it) {
+        let counts = is_healthy(it.replica);
+        let needed = counts && good_left <= wanted;
+        if needed && facts.service.replicas > 0 {
             continue;
         }
         good_left = good_left.saturating_sub(u32::from(counts));

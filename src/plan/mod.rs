@@ -4,6 +4,9 @@
 //! group and for the traffic, [`docker`] and [`traffic`] lower the targets to steps, [`check`] verifies the finished
 //! plan with separate code, [`display`] shows it.
 
+#[cfg(test)]
+mod tests;
+
 pub mod check;
 pub mod display;
 pub mod docker;
@@ -27,7 +30,7 @@ use crate::model::desired::{Service, SourceRevision};
 use crate::model::memory::{Memory, MemoryChange};
 use crate::model::names::ServiceName;
 use crate::model::release::Release;
-use crate::model::snapshot::{Fact, Replica, Snapshot};
+use crate::model::snapshot::{Fact, Replica, ReplicaState, Snapshot};
 
 use docker::{Facts, Lowered};
 use hold::{Hold, earliest};
@@ -106,6 +109,10 @@ pub fn plan(
         return Plan::waiting(vec![hold]);
     }
     let wanted = wanted(service, snapshot, memory);
+    if let Some(mut plan) = finish_open_switch(service, snapshot, memory, replicas, now) {
+        plan.view.wanted = wanted.file;
+        return plan;
+    }
     let serving = match serving(snapshot, memory, replicas) {
         Ok(serving) => serving,
         Err(hold) => return Plan::waiting(vec![hold]),
@@ -133,6 +140,38 @@ pub fn plan_removal(
     removal::plan(name, snapshot, memory, acknowledged, now)
 }
 
+/// A switch that was written but not yet seen loaded is finished before anything is decided anew: until then nobody
+/// knows who gets the requests.
+fn finish_open_switch(
+    service: &Service,
+    snapshot: &Snapshot,
+    memory: &Memory,
+    replicas: &[Replica],
+    now: Timestamp,
+) -> Option<Plan> {
+    let switch = memory.switch.as_ref().filter(|it| it.confirmed.is_none() && memory.paused.is_none())?;
+    let seen = snapshot.nginx.as_ref()?;
+    let file = seen.file.seen().filter(|file| file.sha256 == switch.sha256)?;
+    let loads = seen.processes.seen().is_some() && seen.included == Fact::Seen(true);
+    let servers: Vec<SocketAddr> = file.servers.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
+    let up = |server: &SocketAddr| {
+        replicas.iter().any(|it| group::backend(it) == Some(*server) && it.state == ReplicaState::Running)
+    };
+    if !loads || !servers.iter().all(up) {
+        return None;
+    }
+    let lowered = traffic::lower(service, seen, memory, switch.to, &servers, now);
+    let mut plan = Plan::default();
+    plan.view.stage = format!("switching to {}", switch.to);
+    plan.stage(lowered.open);
+    plan.stage(lowered.write.into_iter().collect());
+    for seen in lowered.seen {
+        plan.stage(vec![seen]);
+    }
+    plan.holds = lowered.holds;
+    (!plan.stages.is_empty()).then_some(plan)
+}
+
 fn guard(service: &Service, snapshot: &Snapshot) -> Result<(), Hold> {
     let Some(account) = service.aws.as_ref().and_then(|aws| aws.account.as_ref()) else { return Ok(()) };
     match &snapshot.aws_account {
@@ -149,23 +188,26 @@ fn strangers(snapshot: &Snapshot) -> impl Iterator<Item = Hold> {
 
 /// The group that gets the requests, from the memory; from what nginx lists where the memory is lost.
 fn serving(snapshot: &Snapshot, memory: &Memory, replicas: &[Replica]) -> Result<Option<Group>, Hold> {
-    if let Some(switch) = memory.switch.as_ref().filter(|it| it.confirmed.is_some())
+    let listed = |it: &&Replica| match &snapshot.nginx {
+        None => true,
+        Some(seen) => group::backend(it).is_some_and(|at| traffic::lists(seen, at)),
+    };
+    let as_told = |sha256: &str| {
+        snapshot.nginx.as_ref().and_then(|seen| seen.file.seen()).is_some_and(|file| file.sha256 == sha256)
+    };
+    if let Some(switch) = memory.switch.as_ref().filter(|it| it.confirmed.is_some() || as_told(&it.sha256))
         && snapshot.nginx.is_some()
         && memory.committed.as_ref().is_none_or(|it| it.group != switch.to)
-        && replicas.iter().any(|it| it.group == switch.to)
+        && replicas.iter().filter(listed).any(|it| it.group == switch.to)
     {
         return Ok(Some(switch.to));
     }
     if let Some(committed) = &memory.committed {
         return Ok(Some(committed.group));
     }
-    if memory.attempt.is_some() {
+    if memory.attempt.is_some() && snapshot.nginx.is_none() {
         return Ok(None);
     }
-    let listed = |it: &&Replica| match &snapshot.nginx {
-        None => true,
-        Some(seen) => group::backend(it).is_some_and(|at| traffic::lists(seen, at)),
-    };
     let mut groups: Vec<Group> = replicas.iter().filter(listed).map(|it| it.group).collect();
     groups.sort_unstable();
     groups.dedup();
@@ -271,9 +313,16 @@ fn backends(
     let group = match target {
         TrafficTarget::Unmanaged => return None,
         TrafficTarget::To(group) => group,
+        // Nobody serves yet: an include needs its file all the same, and one that says `down` is confirmed like any.
         TrafficTarget::Keep => {
-            let missing = facts.snapshot.nginx.as_ref().is_some_and(|seen| matches!(seen.file, Fact::Absent));
-            return starting.filter(|_| missing).map(|group| (group, Vec::new()));
+            let seen = facts.snapshot.nginx.as_ref()?;
+            let idle = match &seen.file {
+                Fact::Absent => true,
+                Fact::Seen(file) => file.servers.is_empty(),
+                Fact::Unreadable(_) => false,
+            };
+            let group = starting.or(facts.memory.switch.as_ref().map(|switch| switch.to));
+            return group.filter(|_| idle).map(|group| (group, Vec::new()));
         }
     };
     let leaving = std::mem::take(&mut steps.leaving);

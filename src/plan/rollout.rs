@@ -129,6 +129,9 @@ pub fn target_group(
     if service.rollout.strategy == Strategy::Rolling {
         return Group::Only;
     }
+    if let (0, Some(serving)) = (service.replicas, serving) {
+        return serving;
+    }
     let under_way = memory.attempt.as_ref().filter(|it| it.release.hash() == *wanted).and_then(|it| it.group.colour());
     match (serving.and_then(Group::colour), service.active_colour) {
         (_, Some(declared)) => declared.into(),
@@ -258,8 +261,8 @@ fn fail_if_failing(it: &Situation<'_>, out: &mut Decision, release: &Release, gr
         out.holds.push(Hold::Failing { group, why });
         return;
     }
-    let quarantine = Quarantine { why: why.clone(), at: it.now, tag: release.tag.to_string() };
-    out.before.push((MemoryChange::Quarantine(release.hash(), quarantine), why));
+    let quarantine = Quarantine { why, at: it.now, tag: release.tag.to_string() };
+    out.before.push((MemoryChange::Quarantine(release.hash(), quarantine), "its rollout failed".to_owned()));
 }
 
 /// The wanted release belongs on another group than the one that serves: bring it up there, then switch.
@@ -277,7 +280,12 @@ fn across(it: &Situation<'_>, out: &mut Decision, release: &Release, target: Gro
                 out.stage = format!("stopping {serving} first");
                 return;
             }
-        } else if let Some(committed) = it.memory.committed.as_ref().filter(|it| it.group == serving) {
+        } else if let Some(committed) = it
+            .memory
+            .committed
+            .as_ref()
+            .filter(|at| at.group == serving && !it.memory.quarantined.contains_key(&at.release.hash()))
+        {
             out.groups.insert(serving, GroupTarget::Run(Box::new(committed.release.clone()), it.service.replicas));
         }
     }
@@ -345,6 +353,6 @@ fn back_if_failing(it: &Situation<'_>, out: &mut Decision, committed: &Committed
         return;
     }
     let why = format!("unhealthy during bake: {why}");
-    let quarantine = Quarantine { why: why.clone(), at: it.now, tag: committed.release.tag.to_string() };
-    out.before.push((MemoryChange::Quarantine(committed.release.hash(), quarantine), why));
+    let quarantine = Quarantine { why, at: it.now, tag: committed.release.tag.to_string() };
+    out.before.push((MemoryChange::Quarantine(committed.release.hash(), quarantine), "it failed while the old colour was still warm".to_owned()));
 }

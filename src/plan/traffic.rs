@@ -36,8 +36,9 @@ pub fn confirmed(seen: &NginxSeen, memory: &Memory) -> bool {
 /// Until when old workers are waited for, and how many there are; none when none is left or time is up.
 pub fn draining(seen: &NginxSeen, service_drain: std::time::Duration, memory: &Memory, now: Timestamp) -> Option<Hold> {
     let NginxProcesses { leaving, .. } = seen.processes.seen()?;
-    let confirmed = memory.switch.as_ref()?.confirmed.as_ref()?;
-    let until = after(confirmed.at, service_drain.max(std::time::Duration::from_secs(10)));
+    let switch = memory.switch.as_ref()?;
+    let since = switch.confirmed.as_ref().map_or(switch.opened_at, |it| it.at);
+    let until = after(since, service_drain.max(std::time::Duration::from_secs(10)));
     if leaving.is_empty() || until <= now {
         return None;
     }

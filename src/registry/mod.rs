@@ -1,1 +1,21 @@
-//! Under construction.
+//! Floor 2: images (tag to digest, and credentials for pulls) and the AWS account.
+//!
+//! A look asks by HEAD; whatever is not a complete, positive answer is `Unreadable`, never `Absent`. No text of a
+//! registry, and no credential or token, ever gets into a message.
+
+pub mod account;
+mod aws;
+mod challenge;
+mod docker_config;
+mod ecr;
+mod images;
+mod login;
+mod manifest;
+mod oci;
+mod rule;
+mod token;
+mod words;
+
+pub use account::Sts;
+pub use images::{Images, ImagesOptions};
+pub use rule::{Auth, Kind, RegistryRule};

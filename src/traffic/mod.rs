@@ -1,1 +1,3 @@
-//! Under construction.
+//! Floor 2: who gets requests.
+
+pub mod nginx;

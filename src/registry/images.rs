@@ -1,0 +1,104 @@
+//! The registry port: answers remembered for a while, many askers sharing one question.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::login::Logins;
+use super::oci::Oci;
+use super::rule::RegistryRule;
+use crate::model::image::{Digest, Repository, Tag, TagSpec};
+use crate::model::snapshot::{Fact, Why};
+use crate::ports::{Clock, Credentials, Registry};
+
+/// Tags nobody asks for any more are dropped beyond this many.
+const KEPT: usize = 1024;
+
+/// What [`Images`] is made from.
+#[derive(Clone)]
+pub struct ImagesOptions {
+    /// `registries:` of `holdfast.yaml`.
+    pub registries: Vec<RegistryRule>,
+    /// Ages and ends are told by it.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Every registry.
+pub struct Images {
+    clock: Arc<dyn Clock>,
+    logins: Logins,
+    oci: Oci,
+    answers: Mutex<HashMap<(Repository, Tag), Arc<Slot>>>,
+}
+
+/// What is known of one tag.
+#[derive(Default)]
+struct Slot {
+    /// Held while the registry is asked.
+    answer: tokio::sync::Mutex<Option<Known>>,
+    /// How often it was asked: who waited while it was asked takes that answer, whatever it is.
+    asked: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Known {
+    fact: Fact<Digest>,
+    at: Timestamp,
+}
+
+impl Images {
+    /// Nothing is asked, and no credentials are looked for, before the first question.
+    pub fn new(options: ImagesOptions) -> Arc<Self> {
+        let ImagesOptions { registries, clock } = options;
+        Arc::new(Self {
+            logins: Logins::new(registries, Arc::clone(&clock)),
+            oci: Oci::new(Arc::clone(&clock)),
+            answers: Mutex::default(),
+            clock,
+        })
+    }
+
+    fn slot(&self, repository: &Repository, tag: &Tag) -> Arc<Slot> {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.len() >= KEPT {
+            answers.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        Arc::clone(answers.entry((repository.clone(), tag.clone())).or_default())
+    }
+}
+
+#[async_trait]
+impl Registry for Images {
+    async fn resolve(&self, repository: &Repository, tag: &TagSpec, max_age: Duration) -> Fact<Digest> {
+        if let Some(digest) = &tag.digest {
+            return Fact::Seen(digest.clone());
+        }
+        let slot = self.slot(repository, &tag.tag);
+        let before = slot.asked.load(Ordering::Acquire);
+        let mut answer = slot.answer.lock().await;
+        if let Some(known) = answer.as_ref() {
+            let meanwhile = slot.asked.load(Ordering::Acquire) != before;
+            // A failure is never remembered: when to ask again is the controller's to say.
+            let certain = !matches!(known.fact, Fact::Unreadable(_));
+            if meanwhile || (certain && young(known.at, self.clock.now(), max_age)) {
+                return known.fact.clone();
+            }
+        }
+        let fact = self.oci.resolve(repository, &tag.tag, &self.logins).await;
+        *answer = Some(Known { fact: fact.clone(), at: self.clock.now() });
+        slot.asked.fetch_add(1, Ordering::AcqRel);
+        fact
+    }
+
+    async fn credentials(&self, repository: &Repository) -> Result<Option<Credentials>, Why> {
+        self.logins.credentials(repository.host()).await
+    }
+}
+
+fn young(at: Timestamp, now: Timestamp, max_age: Duration) -> bool {
+    Duration::try_from(now.duration_since(at)).is_ok_and(|age| age < max_age)
+}
