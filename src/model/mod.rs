@@ -2,6 +2,7 @@
 
 pub mod colour;
 pub mod desired;
+pub mod env_file;
 pub mod event;
 pub mod image;
 pub mod memory;

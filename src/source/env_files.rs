@@ -1,0 +1,109 @@
+//! Env files under `envRoot`.
+
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+use crate::model::env_file;
+use crate::model::release::EnvFileVersion;
+use crate::model::snapshot::Fact;
+use crate::ports::EnvFiles;
+
+/// The folder of env files; nothing outside it is ever read.
+#[derive(Debug, Clone)]
+pub struct EnvRoot {
+    root: PathBuf,
+}
+
+impl EnvRoot {
+    /// Env files below `path`.
+    pub const fn new(path: PathBuf) -> Self {
+        Self { root: path }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Reads one file now. `Absent` only when it is certainly not there.
+    pub fn read(&self, path: &Path) -> Fact<(EnvFileVersion, env_file::EnvVariables)> {
+        let bytes = match self.bytes(path) {
+            Fact::Seen(bytes) => bytes,
+            Fact::Absent => return Fact::Absent,
+            Fact::Unreadable(why) => return Fact::Unreadable(why),
+        };
+        match env_file::parse(path, &bytes) {
+            Ok(read) => Fact::Seen(read),
+            Err(why) => Fact::Unreadable(why.to_string()),
+        }
+    }
+
+    fn bytes(&self, path: &Path) -> Fact<Vec<u8>> {
+        if !env_file::stays_below(path) {
+            return Fact::Unreadable(format!("{} leaves the env root", path.display()));
+        }
+        let root = match self.root.canonicalize() {
+            Ok(root) => root,
+            // No root, no file: a fresh host.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Fact::Absent,
+            Err(error) => return Fact::Unreadable(format!("{}: {error}", self.root.display())),
+        };
+        let full = match root.join(path).canonicalize() {
+            Ok(full) => full,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Fact::Absent,
+            Err(error) => return Fact::Unreadable(error.to_string()),
+        };
+        if !full.starts_with(&root) {
+            return Fact::Unreadable(format!("{} is a link that leaves the env root", path.display()));
+        }
+        if !full.is_file() {
+            return Fact::Unreadable(format!("{} is not a file", path.display()));
+        }
+        let limit = u64::try_from(env_file::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+        let mut bytes = Vec::new();
+        match std::fs::File::open(&full).and_then(|file| file.take(limit).read_to_end(&mut bytes)) {
+            Ok(_) => Fact::Seen(bytes),
+            Err(error) if error.kind() == ErrorKind::NotFound => Fact::Absent,
+            Err(error) => Fact::Unreadable(error.to_string()),
+        }
+    }
+}
+
+#[async_trait]
+impl EnvFiles for EnvRoot {
+    async fn version(&self, path: &Path) -> Fact<EnvFileVersion> {
+        let (root, path) = (self.clone(), path.to_owned());
+        let read = tokio::task::spawn_blocking(move || root.read(&path)).await;
+        match read {
+            Ok(Fact::Seen((version, _))) => Fact::Seen(version),
+            Ok(Fact::Absent) => Fact::Absent,
+            Ok(Fact::Unreadable(why)) => Fact::Unreadable(why),
+            Err(error) => Fact::Unreadable(format!("reading was interrupted: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lies_below_the_root_is_read() -> std::io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let root = dir.path().join("env");
+        std::fs::create_dir(&root)?;
+        std::fs::write(dir.path().join("outside"), "A=1")?;
+        std::fs::write(root.join(".env"), "A=1\n")?;
+        std::os::unix::fs::symlink(dir.path().join("outside"), root.join("link"))?;
+        let env = EnvRoot::new(root);
+        assert!(matches!(env.read(Path::new(".env")), Fact::Seen((version, _)) if version.sha256.len() == 64));
+        assert_eq!(env.read(Path::new("none")), Fact::Absent);
+        for bad in ["../outside", "link", "/etc/passwd", "."] {
+            assert!(matches!(env.read(Path::new(bad)), Fact::Unreadable(_)), "{bad}");
+        }
+        assert_eq!(EnvRoot::new(dir.path().join("no")).read(Path::new("x")), Fact::Absent);
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+//! A service as written.
+
+use super::docker::RawDocker;
+use super::given::section;
+use super::health::RawHealth;
+use super::rollout::{RawDrift, RawRollout};
+use super::scalars::{ColourText, Image, Later, Replicas, TagText, Text};
+
+section! {
+    /// One service.
+    RawService {
+        /// The image, without a tag.
+        "image" image: Image,
+        /// The line CI bumps. `TAG@sha256:…` pins it.
+        "tag" tag: TagText,
+        /// How many; default 1.
+        "replicas" replicas: Replicas,
+        /// Which colour serves; default `auto`.
+        "activeColour" active_colour: ColourText,
+        /// Another spelling of `activeColour`.
+        "activeColor" active_color: ColourText,
+        /// How it runs on a Docker host.
+        "docker" docker: RawDocker,
+        /// When it counts as healthy.
+        "health" health: RawHealth,
+        /// Who sends it requests.
+        "traffic" traffic: RawTraffic,
+        /// How a new release comes in.
+        "rollout" rollout: RawRollout,
+        /// What happens when reality changes by itself.
+        "drift" drift: RawDrift,
+        /// A second release on the idle colour.
+        "preview" preview: Later,
+        /// Image automation.
+        "follow" follow: Later,
+        /// Registry clean-up.
+        "ecr" ecr: Later,
+        /// How it runs on ECS.
+        "ecs" ecs: Later,
+        /// The name it had before.
+        "renamedFrom" renamed_from: Later,
+        /// Not here: EventBridge Scheduler or systemd timers do this.
+        "schedule" schedule: Later,
+    }
+}
+
+section! {
+    /// `traffic:`.
+    RawTraffic {
+        /// An nginx on this host.
+        "nginx" nginx: RawNginx,
+        /// An AWS load balancer.
+        "alb" alb: Later,
+    }
+}
+
+section! {
+    /// `traffic.nginx:`.
+    RawNginx {
+        /// The file of `server` lines that your `upstream` block includes.
+        "file" file: Text,
+    }
+}
