@@ -59,7 +59,10 @@ impl Asker {
         let mut given = HeaderMap::new();
         for (name, value) in headers {
             let header = HeaderName::try_from(name).map_err(|_| format!("`{name}` is no header name"))?;
-            given.insert(header, HeaderValue::try_from(value).map_err(|_| format!("the value of header `{name}` is not allowed"))?);
+            given.insert(
+                header,
+                HeaderValue::try_from(value).map_err(|_| format!("the value of header `{name}` is not allowed"))?,
+            );
         }
         if let Some(host) = host {
             given.insert(HOST, HeaderValue::try_from(host).map_err(|_| format!("`{host}` is no host"))?);

@@ -52,28 +52,24 @@ impl Task {
     async fn ask_for_ever(&mut self) {
         let mut answers = Answers::new();
         let mut fast = FIRST_WAIT;
-        let mut told: Option<(Health, Instant)> = None;
+        let mut told = (None, Instant::now());
         loop {
             let target = self.changes.borrow_and_update().clone();
             let answer = self.asker.ask(&target).await;
             let turned = answers.take(answer, target.successes, target.failures, self.clock.now());
-            if self.report.borrow().clone() != *answers.verdict() {
-                self.report.send_replace(answers.verdict().clone());
-            }
+            self.report.send_if_modified(|verdict| {
+                let changed = verdict != answers.verdict();
+                verdict.clone_from(answers.verdict());
+                changed
+            });
             if turned {
                 self.wake(describe(answers.verdict()));
-            } else if matches!(answers.verdict(), Health::Unknown(Some(_))) {
-                let news = told.as_ref().is_none_or(|(verdict, at)| {
-                    verdict != answers.verdict() && at.elapsed() >= REASON_WAIT
-                });
-                if news {
-                    // The first reason is only remembered: a replica that answers a moment later needs no look for it.
-                    if told.is_some() {
-                        self.wake("no good answer yet");
-                    }
-                    let verdict = if told.is_some() { answers.verdict().clone() } else { Health::Unknown(None) };
-                    told = Some((verdict, Instant::now()));
-                }
+            }
+            if let Health::Unknown(why @ Some(_)) = answers.verdict()
+                && (*why != told.0 && told.1.elapsed() >= REASON_WAIT)
+            {
+                self.wake("no good answer yet");
+                told = (why.clone(), Instant::now());
             }
             let wait = if matches!(answers.verdict(), Health::Unknown(_)) {
                 let wait = fast.min(target.interval);

@@ -42,9 +42,9 @@ pub(super) const fn groups(service: &Service) -> &'static [Group] {
 
 /// The names `service` may need: slots 1 to replicas + 1 of each of its groups.
 pub(super) fn needed_names(service: &Service) -> impl Iterator<Item = String> {
-    groups(service)
-        .iter()
-        .flat_map(move |group| (1..=service.replicas.saturating_add(1)).map(|slot| container_name(&service.name, *group, slot)))
+    groups(service).iter().flat_map(move |group| {
+        (1..=service.replicas.saturating_add(1)).map(|slot| container_name(&service.name, *group, slot))
+    })
 }
 
 /// Why `listed` is a stranger to the service, if it is one.
@@ -186,7 +186,9 @@ pub(super) fn resources_of(host: &HostConfig) -> Resources {
 /// The engine's verdict on the image's own HEALTHCHECK. It keeps the last five answers, so "since" is the first of the
 /// last run of equal answers it still knows: never earlier than the truth.
 fn health_of(seen: &ContainerInspectResponse, started_at: Option<Timestamp>) -> Health {
-    let Some(health) = seen.state.as_ref().and_then(|state| state.health.as_ref()) else { return Health::Unknown(None) };
+    let Some(health) = seen.state.as_ref().and_then(|state| state.health.as_ref()) else {
+        return Health::Unknown(None);
+    };
     let log = health.log.as_deref().unwrap_or_default();
     let words = |code: i64, output: &str| match output.trim() {
         "" => format!("the health check exited with {code}"),

@@ -117,7 +117,9 @@ impl Engine {
         }
         let at = &self.endpoint;
         if let Error::SocketNotFoundError(_) = error {
-            return format!("there is no engine at {at}; hint: is Docker installed and running? `systemctl start docker`");
+            return format!(
+                "there is no engine at {at}; hint: is Docker installed and running? `systemctl start docker`"
+            );
         }
         let chain = chain(error);
         let lower = chain.to_ascii_lowercase();

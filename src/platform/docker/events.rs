@@ -24,8 +24,23 @@ const OVERLAP: Duration = Duration::from_secs(1);
 /// Everything that can change a look; exec and attach events are not even sent. `health_status` also matches
 /// `health_status: healthy`.
 const EVENTS: [&str; 17] = [
-    "create", "start", "restart", "die", "oom", "pause", "unpause", "rename", "update", "destroy", "health_status", "pull",
-    "tag", "untag", "delete", "import", "load",
+    "create",
+    "start",
+    "restart",
+    "die",
+    "oom",
+    "pause",
+    "unpause",
+    "rename",
+    "update",
+    "destroy",
+    "health_status",
+    "pull",
+    "tag",
+    "untag",
+    "delete",
+    "import",
+    "load",
 ];
 
 /// What would matter to each service that was looked at, beside its labels.
@@ -122,10 +137,7 @@ impl Docker {
     ) -> Result<impl Stream<Item = Result<EventMessage, bollard::errors::Error>> + Unpin + use<>, String> {
         let client = self.engine.client().await?;
         let since = since.checked_sub(OVERLAP).unwrap_or(since);
-        let filters = HashMap::from([
-            ("type", vec!["container", "image"]),
-            ("event", EVENTS.to_vec()),
-        ]);
+        let filters = HashMap::from([("type", vec!["container", "image"]), ("event", EVENTS.to_vec())]);
         let options: EventsOptions = EventsOptionsBuilder::new()
             .since(&format!("{}.{:09}", since.as_second(), since.subsec_nanosecond()))
             .filters(&filters)

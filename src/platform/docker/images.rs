@@ -122,8 +122,9 @@ impl Docker {
         reference: &str,
         digest: &Digest,
     ) -> Result<Ensured, StepError> {
-        let (wanted, found) =
-            tokio::join!(id_of(&self.engine, reference), async { id_of(&self.engine, &kept_tag(service, digest)).await });
+        let (wanted, found) = tokio::join!(id_of(&self.engine, reference), async {
+            id_of(&self.engine, &kept_tag(service, digest)).await
+        });
         match (wanted, found) {
             (Fact::Seen(wanted), Fact::Seen(found)) if wanted == found => return Ok(Ensured::AlreadySo),
             (Fact::Seen(_), Fact::Seen(_) | Fact::Absent) => {}
@@ -138,12 +139,7 @@ impl Docker {
         Ok(Ensured::Changed)
     }
 
-    async fn download(
-        &self,
-        service: &ServiceName,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Result<(), StepError> {
+    async fn download(&self, service: &ServiceName, repository: &Repository, digest: &Digest) -> Result<(), StepError> {
         let credentials = self.registry.credentials(repository).await.map_err(StepError::refused)?;
         let credentials = credentials.map(|credentials| DockerCredentials {
             username: Some(credentials.username),
@@ -153,8 +149,7 @@ impl Docker {
         });
         let client = self.engine.client().await.map_err(StepError::transient)?;
         // A digest goes where the tag would: without either the engine pulls every tag there is.
-        let options =
-            CreateImageOptionsBuilder::new().from_image(repository.as_str()).tag(digest.as_str()).build();
+        let options = CreateImageOptionsBuilder::new().from_image(repository.as_str()).tag(digest.as_str()).build();
         let mut progress = std::pin::pin!(client.create_image(Some(options), None, credentials));
         // An error arrives inside the stream of a 200, so the stream is read to its end.
         loop {
@@ -211,7 +206,9 @@ fn pull_failed(why: &str) -> StepError {
     let lower = why.to_ascii_lowercase();
     let said = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     if said(&["unauthorized", "denied", "no basic auth", "authentication required"]) {
-        return StepError::refused(format!("{why}; hint: add the registry's credentials to `registries:` of holdfast.yaml"));
+        return StepError::refused(format!(
+            "{why}; hint: add the registry's credentials to `registries:` of holdfast.yaml"
+        ));
     }
     if said(&["manifest unknown", "not found", "does not exist", "no matching manifest"]) {
         return StepError::refused(why);

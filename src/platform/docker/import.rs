@@ -74,7 +74,11 @@ fn render(found: &ContainerInspectResponse, image: &ImageInspect) -> Result<Stri
     for lost in not_carried(&config, &host, &own) {
         let _ = writeln!(text, "# not carried over: {lost}");
     }
-    let _ = write!(text, "services:\n  {service}:\n    image: {repository}\n    tag: {}\n    replicas: 1\n    docker:\n", quoted(&tag));
+    let _ = write!(
+        text,
+        "services:\n  {service}:\n    image: {repository}\n    tag: {}\n    replicas: 1\n    docker:\n",
+        quoted(&tag)
+    );
     let mut line = |indented: String| {
         let _ = writeln!(text, "      {indented}");
     };
@@ -122,11 +126,20 @@ fn write_ports(host: &HostConfig, config: &ContainerConfig, line: &mut impl FnMu
     if let Some(port) = ports.next() {
         line(format!("port: {port}"));
     }
-    let on_host: BTreeSet<String> =
-        host.port_bindings.iter().flat_map(HashMap::values).flatten().flatten().filter_map(|one| one.host_port.clone()).collect();
+    let on_host: BTreeSet<String> = host
+        .port_bindings
+        .iter()
+        .flat_map(HashMap::values)
+        .flatten()
+        .flatten()
+        .filter_map(|one| one.host_port.clone())
+        .collect();
     if !on_host.is_empty() {
         let on_host: Vec<String> = on_host.into_iter().collect();
-        line(format!("# published on the host as {} now; Holdfast picks ports unless `publish` says", on_host.join(", ")));
+        line(format!(
+            "# published on the host as {} now; Holdfast picks ports unless `publish` says",
+            on_host.join(", ")
+        ));
     }
 }
 

@@ -44,10 +44,10 @@ use bollard::models::{ContainerSummary, ImageSummary};
 use futures_util::future::join_all;
 
 use crate::model::colour::Group;
-use crate::model::desired::{PortRange, Pull, Service};
+use crate::model::desired::{Check, PortRange, Pull, Service};
 use crate::model::image::{Digest, Repository, TagSpec};
 use crate::model::names::{ControllerId, ServiceName};
-use crate::model::snapshot::{Fact, Owned, PlatformSeen, Replica, Why};
+use crate::model::snapshot::{Fact, Health, Owned, PlatformSeen, Replica, Why};
 use crate::plan::step::{Ensured, PlatformStep};
 use crate::ports::{Clock, LookAt, Platform, Registry, StepError, Wakes};
 use engine::{Engine, lock};
@@ -150,8 +150,13 @@ impl Docker {
 
     async fn seen(&self, at: &LookAt<'_>) -> Result<PlatformSeen, Why> {
         let (listed, images) = self.lists().await?;
-        let replicas = self.replicas(&listed, at.name).await?;
-        let needed: Vec<String> = at.service.map(|service| classify::needed_names(service).collect()).unwrap_or_default();
+        let mut replicas = self.replicas(&listed, at.name).await?;
+        if at.service.is_some_and(|service| !matches!(service.health.check, None | Some(Check::Container))) {
+            // The file asks otherwise: the image's own HEALTHCHECK has no say.
+            replicas.iter_mut().for_each(|replica| replica.health = Health::Unknown(None));
+        }
+        let needed: Vec<String> =
+            at.service.map(|service| classify::needed_names(service).collect()).unwrap_or_default();
         let strangers = listed.iter().filter_map(|one| classify::stranger(one, at.name, &needed, &self.owners));
         let claimed: BTreeSet<&str> =
             at.service.map(|service| service.docker.replaces.iter().map(String::as_str).collect()).unwrap_or_default();

@@ -140,12 +140,12 @@ impl Docker {
     }
 
     async fn start(&self, run: &RunContainer, id: &str) -> Result<(), StepError> {
-        let started = self
-            .engine
-            .write(Duration::ZERO, |client| async move {
-                client.start_container(id, None::<StartContainerOptions>).await
-            })
-            .await;
+        let started =
+            self.engine
+                .write(Duration::ZERO, |client| async move {
+                    client.start_container(id, None::<StartContainerOptions>).await
+                })
+                .await;
         let Err(failed) = started else { return Ok(()) };
         if failed.status.is_none() {
             // Whether it started is unknown: the next look tells, and this step adopts what it finds.
@@ -153,7 +153,12 @@ impl Docker {
         }
         let lost = self.discard(id, false).await;
         let lower = failed.why.to_ascii_lowercase();
-        let busy = ["port is already allocated", "address already in use", "failed to bind", "programming external connectivity"];
+        let busy = [
+            "port is already allocated",
+            "address already in use",
+            "failed to bind",
+            "programming external connectivity",
+        ];
         let error = match run.host_port {
             // The engine answers 500 to a taken port; another one may be free at the next look.
             Some(port) if busy.iter().any(|words| lower.contains(words)) => {
@@ -164,7 +169,10 @@ impl Docker {
         };
         match lost {
             Ok(()) => Err(error),
-            Err(why) => Err(StepError { why: format!("{}; and what was created could not be removed: {why}", error.why), ..error }),
+            Err(why) => Err(StepError {
+                why: format!("{}; and what was created could not be removed: {why}", error.why),
+                ..error
+            }),
         }
     }
 

@@ -117,7 +117,10 @@ impl World {
     }
 
     /// One listed container in full; `None`: it was removed since.
-    pub(super) async fn inspect(&self, listed: &ContainerSummary) -> Result<Option<Arc<ContainerInspectResponse>>, Why> {
+    pub(super) async fn inspect(
+        &self,
+        listed: &ContainerSummary,
+    ) -> Result<Option<Arc<ContainerInspectResponse>>, Why> {
         let Some(id) = listed.id.as_deref() else {
             return Err("the engine listed a container without an id".to_owned());
         };

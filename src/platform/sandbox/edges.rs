@@ -1,0 +1,114 @@
+//! The sandbox's registry, account, env files and probes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::engine::OUTAGE;
+use super::state::{digest_of, hex};
+use super::{FIRST_ANSWER, Sandbox};
+use crate::model::desired::{AwsGuard, Check};
+use crate::model::image::{Digest, Repository, TagSpec};
+use crate::model::names::ServiceName;
+use crate::model::release::EnvFileVersion;
+use crate::model::snapshot::{Fact, Health, ReplicaState, Why};
+use crate::ports::{Account, Credentials, EnvFiles, Probe, ProbeTarget, Registry};
+
+#[async_trait]
+impl Registry for Sandbox {
+    async fn resolve(&self, repository: &Repository, tag: &TagSpec, _max_age: Duration) -> Fact<Digest> {
+        if self.state().outage {
+            return Fact::Unreadable(OUTAGE.to_owned());
+        }
+        if let Some(digest) = &tag.digest {
+            return Fact::Seen(digest.clone());
+        }
+        if tag.tag.as_str().contains("missing") {
+            return Fact::Absent;
+        }
+        digest_of(repository, &tag.tag).map_or(Fact::Absent, Fact::Seen)
+    }
+
+    async fn credentials(&self, _repository: &Repository) -> Result<Option<Credentials>, Why> {
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl Account for Sandbox {
+    async fn account(&self, guard: &AwsGuard) -> Fact<String> {
+        if self.state().outage {
+            return Fact::Unreadable(OUTAGE.to_owned());
+        }
+        Fact::Seen(guard.account.clone().unwrap_or_else(|| "000000000000".to_owned()))
+    }
+}
+
+#[async_trait]
+impl EnvFiles for Sandbox {
+    async fn version(&self, path: &Path) -> Fact<EnvFileVersion> {
+        if path.to_string_lossy().contains("missing") {
+            return Fact::Absent;
+        }
+        let sha256 = hex(path.as_os_str().as_encoded_bytes());
+        Fact::Seen(EnvFileVersion { path: path.to_owned(), sha256 })
+    }
+}
+
+impl Probe for Sandbox {
+    fn watch(&self, service: &ServiceName, targets: Vec<ProbeTarget>) {
+        let mut state = self.state();
+        let known = state.verdicts.entry(service.clone()).or_default();
+        known.retain(|id, (started, _)| targets.iter().any(|one| one.id == *id && one.started_at == *started));
+        let mut fresh = Vec::new();
+        for target in targets.into_iter().filter(|target| target.check != Check::Container) {
+            if !known.contains_key(&target.id) {
+                known.insert(target.id.clone(), (target.started_at, Health::Unknown(None)));
+                fresh.push(target);
+            }
+        }
+        drop(state);
+        for target in fresh {
+            let service = service.clone();
+            let wait = match target.check {
+                Check::Running(wanted) => wanted,
+                _ => FIRST_ANSWER,
+            };
+            self.later(wait, move |world| world.answer(&service, &target.id, target.started_at));
+        }
+    }
+
+    fn verdicts(&self, service: &ServiceName) -> BTreeMap<String, Health> {
+        let state = self.state();
+        let known = state.verdicts.get(service).into_iter().flatten();
+        known.map(|(id, (_, health))| (id.clone(), health.clone())).collect()
+    }
+}
+
+impl Sandbox {
+    /// The first answer of a replica arrives.
+    fn answer(&self, service: &ServiceName, id: &str, started: Timestamp) {
+        let now = self.clock.now();
+        {
+            let mut state = self.state();
+            let found = state.containers.values().find(|one| one.replica.id == id);
+            let Some((tag, up)) = found.map(|one| (one.tag.clone(), one.replica.state == ReplicaState::Running)) else {
+                return;
+            };
+            let health = match (up, tag.as_str().contains("bad")) {
+                (true, false) => Health::Healthy(now),
+                (true, true) => Health::Unknown(Some("answered 503, expected 200-399".to_owned())),
+                (false, _) => Health::Unknown(Some("the connection was refused".to_owned())),
+            };
+            let Some(known) = state.verdicts.get_mut(service).and_then(|of| of.get_mut(id)) else { return };
+            if known.0 != started {
+                return;
+            }
+            known.1 = health;
+        }
+        self.wake(Some(service), "probe answered");
+    }
+}

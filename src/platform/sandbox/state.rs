@@ -1,0 +1,72 @@
+//! Everything the sandbox holds.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::nginx::Nginx;
+use crate::model::image::{Digest, Repository, Tag};
+use crate::model::names::ServiceName;
+use crate::model::snapshot::{Health, Replica};
+
+/// One container.
+#[derive(Debug, Clone)]
+pub(super) struct Container {
+    pub(super) service: ServiceName,
+    /// Decides whether it ever becomes healthy.
+    pub(super) tag: Tag,
+    pub(super) replica: Replica,
+}
+
+/// The whole world.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) containers: BTreeMap<String, Container>,
+    pub(super) images: BTreeSet<(Repository, Digest)>,
+    pub(super) kept: BTreeSet<(ServiceName, Digest)>,
+    pub(super) nginx: Nginx,
+    /// Verdicts by service and container id, with the run they are on.
+    pub(super) verdicts: HashMap<ServiceName, BTreeMap<String, (Timestamp, Health)>>,
+    /// Offered at each service's last look.
+    pub(super) leases: HashMap<ServiceName, BTreeSet<u16>>,
+    pub(super) mutations: u64,
+    pub(super) outage: bool,
+    created: u64,
+}
+
+impl State {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            containers: BTreeMap::new(),
+            images: BTreeSet::new(),
+            kept: BTreeSet::new(),
+            nginx: Nginx::new(now),
+            verdicts: HashMap::new(),
+            leases: HashMap::new(),
+            mutations: 0,
+            outage: false,
+            created: 0,
+        }
+    }
+
+    /// An id that no container had before.
+    pub(super) fn next_id(&mut self) -> String {
+        self.created += 1;
+        hex(format!("container {}", self.created).as_bytes())
+    }
+
+    pub(super) const fn number(&self) -> u64 {
+        self.created
+    }
+}
+
+/// SHA-256, hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// The made-up digest of `repository:tag`, the same in every run; none only if SHA-256 were not one.
+pub(super) fn digest_of(repository: &Repository, tag: &Tag) -> Option<Digest> {
+    Digest::new(&format!("sha256:{}", hex(format!("{repository}:{tag}").as_bytes()))).ok()
+}
