@@ -155,14 +155,20 @@ impl Entry {
     pub(super) fn rests(&self) -> bool {
         let retrying = self.failed_turns < 5;
         self.looked
-            && !self.holds.iter().any(|hold| hold.is_progress() || (retrying && matches!(hold, Hold::StepFailed { .. })))
+            && !self
+                .holds
+                .iter()
+                .any(|hold| hold.is_progress() || (retrying && matches!(hold, Hold::StepFailed { .. })))
             && (self.settled || !self.holds.is_empty())
     }
 }
 
 impl Core {
     /// Everything but the loop: the receiver of nudges and the journal's writer are run by it.
-    pub(super) fn new(edges: Edges, options: Options) -> (Arc<Self>, mpsc::UnboundedReceiver<(ServiceName, Slot)>, Writer) {
+    pub(super) fn new(
+        edges: Edges,
+        options: Options,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<(ServiceName, Slot)>, Writer) {
         let (nudges, nudged) = mpsc::unbounded_channel();
         let (journal, writer) = Journal::new(edges.clock.clone(), edges.store.clone());
         let core = Self {

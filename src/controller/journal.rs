@@ -47,7 +47,13 @@ impl Journal {
     }
 
     /// Logs and stores one event.
-    pub(super) fn note(&self, service: Option<&ServiceName>, kind: EventKind, message: String, because: Option<String>) {
+    pub(super) fn note(
+        &self,
+        service: Option<&ServiceName>,
+        kind: EventKind,
+        message: String,
+        because: Option<String>,
+    ) {
         let event = Event { id: 0, at: self.clock.now(), service: service.cloned(), kind, message, because };
         log(&event);
         // The writer is gone only after the last event of a stopping controller.

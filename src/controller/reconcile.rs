@@ -36,8 +36,7 @@ pub(super) async fn turn(core: Arc<Core>, name: ServiceName, slot: Slot, stoppin
     settle::begin(&core, &name, &plan);
     if !plan.stages.is_empty() {
         let stages = std::mem::take(&mut plan.stages);
-        let performer =
-            Performer { core: &core, name: &name, order: &order, snapshot: &snapshot, stopping: &stopping };
+        let performer = Performer { core: &core, name: &name, order: &order, snapshot: &snapshot, stopping: &stopping };
         ending = Ending::from(performer.perform(stages).await);
     }
     core.metrics.turn(&ending, started.elapsed());

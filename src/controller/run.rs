@@ -289,7 +289,8 @@ impl Loop {
         let all = self.core.state().desired.iter().flat_map(|it| it.services.keys().cloned()).collect();
         let changed = self.retarget(&all).changed;
         let names: Vec<&str> = changed.iter().map(ServiceName::as_str).collect();
-        let because = if names.is_empty() { "no service changed".into() } else { format!("changed: {}", names.join(", ")) };
+        let because =
+            if names.is_empty() { "no service changed".into() } else { format!("changed: {}", names.join(", ")) };
         let message = format!("revision {} accepted, {} services", state.revision.short(), state.services.len());
         self.core.journal.note(None, EventKind::Accepted, message, Some(because));
         self.ask_owned();

@@ -71,10 +71,13 @@ mod tests {
 
     #[test]
     fn only_names_of_the_loopback_are_answered_to() {
-        for good in ["localhost", "LOCALHOST:7400", "127.0.0.1", "127.0.0.1:7400", "127.8.0.1:1", "[::1]:7400", "[::1]"] {
+        for good in ["localhost", "LOCALHOST:7400", "127.0.0.1", "127.0.0.1:7400", "127.8.0.1:1", "[::1]:7400", "[::1]"]
+        {
             assert!(is_loopback_host(good), "{good}");
         }
-        for bad in ["evil.example", "evil.example:7400", "localhost.evil.example", "10.0.0.1:7400", "127.0.0.1.nip.io", ""] {
+        for bad in
+            ["evil.example", "evil.example:7400", "localhost.evil.example", "10.0.0.1:7400", "127.0.0.1.nip.io", ""]
+        {
             assert!(!is_loopback_host(bad), "{bad}");
         }
     }

@@ -40,10 +40,7 @@ pub(super) async fn services(State(app): State<App>) -> Json<Status> {
     Json(app.handle.status())
 }
 
-pub(super) async fn service(
-    State(app): State<App>,
-    Path(name): Path<String>,
-) -> Result<Json<ServiceStatus>, Failure> {
+pub(super) async fn service(State(app): State<App>, Path(name): Path<String>) -> Result<Json<ServiceStatus>, Failure> {
     let services = app.handle.status().services;
     let found = services.into_iter().find(|service| service.name.as_str() == name);
     found.map(Json).ok_or_else(|| no_such_service(&name))

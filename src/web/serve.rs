@@ -25,10 +25,14 @@ const FAREWELL: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Beyond the loopback everybody can read.
-    #[error("will not listen on {0}, which others can reach\nhint: use 127.0.0.1 with your nginx in front, or say --insecure")]
+    #[error(
+        "will not listen on {0}, which others can reach\nhint: use 127.0.0.1 with your nginx in front, or say --insecure"
+    )]
     NotLoopback(SocketAddr),
     /// The address is taken or not ours.
-    #[error("could not listen on {addr}: {why}\nhint: is another controller running? `listen:` in holdfast.yaml chooses another address")]
+    #[error(
+        "could not listen on {addr}: {why}\nhint: is another controller running? `listen:` in holdfast.yaml chooses another address"
+    )]
     Tcp {
         /// As asked.
         addr: SocketAddr,
@@ -120,10 +124,7 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves to the end, at most [`FAREWELL`] past `shutdown`.
-async fn until(
-    serving: impl Future<Output = io::Result<()>>,
-    shutdown: &CancellationToken,
-) -> Result<(), ServeError> {
+async fn until(serving: impl Future<Output = io::Result<()>>, shutdown: &CancellationToken) -> Result<(), ServeError> {
     let farewell = async {
         shutdown.cancelled().await;
         tokio::time::sleep(FAREWELL).await;
