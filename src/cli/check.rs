@@ -1,0 +1,116 @@
+//! `holdfast check`: is the desired state right?
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::model::desired::{DesiredState, Pull};
+use crate::model::snapshot::Fact;
+use crate::ports::{Platform, Traffic};
+use crate::source::settings::Settings;
+
+use super::failure::{Exit, Failure};
+use super::out::{self, Paint};
+use super::{Surroundings, edges, text};
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit code: 0 valid, 1 not. What only this host can tell (Docker, nginx, env files) is a warning.
+
+Example:
+  holdfast check desired-state/prod")]
+pub(crate) struct CheckArgs {
+    /// The folder of the desired state, or one file [default: `source` of holdfast.yaml].
+    #[arg(env = "HOLDFAST_SOURCE", hide_env = true)]
+    path: Option<PathBuf>,
+    /// Only the files: nothing on this host is asked (for CI).
+    #[arg(long)]
+    files_only: bool,
+}
+
+/// Validates the files, then asks the host.
+///
+/// # Errors
+/// When anything in the files is wrong: every message, each with its place.
+pub(crate) async fn run(args: &CheckArgs, around: &Surroundings) -> Result<Exit, Failure> {
+    let settings = edges::settings(around)?;
+    let path = args.path.clone().unwrap_or_else(|| settings.source.clone());
+    let report = edges::check(&path, &settings);
+    for warning in &report.warnings {
+        warn(&warning.to_string());
+    }
+    if !report.errors.is_empty() {
+        for error in &report.errors {
+            out::remark(format!("error: {error}"));
+        }
+        let count = report.errors.len();
+        return Err(Failure::new(format!("{}: {}", path.display(), counted(count, "mistake"))));
+    }
+    if !args.files_only {
+        // Valid as a whole, so it can be read.
+        host(&settings, &edges::read(&path, &settings)?).await;
+    }
+    let names: Vec<&str> = report.services.iter().map(|name| name.as_str()).collect();
+    let first = format!("{}: {}: ", path.display(), counted(names.len(), "service"));
+    out::line(text::wrap_at(&first, 2, &names.join(", ")).trim_end_matches([' ', ':']))?;
+    Ok(Exit::Fine)
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn warn(words: &str) {
+    let warning = Paint::Yellow.on("warning", out::colour());
+    out::remark(format!("{warning}: {words}"));
+}
+
+/// What only the host can tell: warnings here, holds in `run`.
+async fn host(settings: &Settings, desired: &DesiredState) {
+    let engine = edges::docker(settings);
+    let mut engine_answers = true;
+    if let Fact::Unreadable(why) = engine.owned().await {
+        engine_answers = false;
+        warn(&format!("the container engine cannot be used: {why}"));
+    }
+    let env_root = edges::env_root(settings);
+    let nginx = edges::nginx(settings);
+    let uses_nginx = desired.services.values().any(|service| service.nginx.is_some());
+    let nginx_works = match uses_nginx {
+        true => nginx.probe_binary().await.inspect_err(|why| warn(&format!("nginx cannot be used: {why}"))).is_ok(),
+        false => false,
+    };
+    for (name, service) in &desired.services {
+        if let Some(path) = &service.docker.env_file {
+            let shown = path.display();
+            match env_root.version(path).await {
+                Fact::Seen(_) => {}
+                Fact::Absent => warn(&format!(
+                    "{name}: env file {shown} is not there\n  hint: write it under {}",
+                    settings.env_root.display()
+                )),
+                Fact::Unreadable(why) => warn(&format!("{name}: env file {shown} cannot be read: {why}")),
+            }
+        }
+        if engine_answers && service.docker.pull == Pull::Never {
+            let image = format!("{}:{}", service.image, service.tag);
+            match engine.local_image(&service.image, &service.tag).await {
+                Fact::Seen(_) => {}
+                Fact::Absent => {
+                    warn(&format!("{name}: the engine has no image {image}\n  hint: build it, or say `pull: always`"));
+                }
+                Fact::Unreadable(why) => warn(&format!("{name}: image {image} cannot be read: {why}")),
+            }
+        }
+        if let (Some(traffic), true) = (&service.nginx, nginx_works) {
+            match nginx.look(traffic).await.included {
+                Fact::Seen(true) => {}
+                Fact::Seen(false) | Fact::Absent => {
+                    let hint = crate::traffic::nginx::include_hint(name, &traffic.file);
+                    warn(&format!("{name}: nginx does not include {}\n  hint: {hint}", traffic.file.display()));
+                }
+                Fact::Unreadable(why) => warn(&format!("{name}: nginx cannot be asked: {why}")),
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What the file asks for and what was applied, field by field.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::model::desired::{Logging, Service};
+use crate::model::memory::Memory;
+use crate::model::release::Release;
+use crate::plan::Plan;
+
+/// One field that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Difference {
+    /// As in the YAML.
+    pub(crate) field: String,
+    /// As applied; none: not set.
+    pub(crate) from: Option<String>,
+    /// As the file says; none: not set.
+    pub(crate) to: Option<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, from, to } = self;
+        match (from, to) {
+            (Some(from), Some(to)) => write!(f, "{field}: {from} -> {to}"),
+            (None, Some(to)) => write!(f, "{field}: + {to}"),
+            (Some(from), None) => write!(f, "{field}: - {from}"),
+            (None, None) => write!(f, "{field}"),
+        }
+    }
+}
+
+/// What differs between the release that serves and the one the file asks for; nothing before the first deploy.
+pub(crate) fn between(service: Option<&Service>, plan: &Plan, memory: &Memory) -> Vec<Difference> {
+    let (Some(_), Some(wanted), Some(committed)) = (service, &plan.view.wanted, &memory.committed) else {
+        return Vec::new();
+    };
+    releases(&committed.release, wanted)
+}
+
+fn releases(from: &Release, to: &Release) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut field = |name: &str, from: Option<String>, to: Option<String>| {
+        if from != to {
+            found.push(Difference { field: name.to_owned(), from, to });
+        }
+    };
+    let Release {
+        repository, tag, digest, pull: _, port, env: _, env_file, volumes: _, logging, command, init, stop_timeout,
+    } = to;
+    field("image", Some(from.repository.to_string()), Some(repository.to_string()));
+    field("tag", Some(from.tag.to_string()), Some(tag.to_string()));
+    field("digest", Some(from.digest.short().to_owned()), Some(digest.short().to_owned()));
+    field("docker.port", from.port.map(|port| port.to_string()), port.map(|port| port.to_string()));
+    let version = |it: &Option<crate::model::release::EnvFileVersion>| {
+        it.as_ref().map(|file| format!("{} ({})", file.path.display(), file.sha256.get(..12).unwrap_or("?")))
+    };
+    field("docker.envFile", version(&from.env_file), version(env_file));
+    let words = |command: &Vec<String>| (!command.is_empty()).then(|| command.join(" "));
+    field("docker.command", words(&from.command), words(command));
+    field("docker.init", Some(from.init.to_string()), Some(init.to_string()));
+    field("docker.stopTimeout", Some(format!("{}s", from.stop_timeout)), Some(format!("{stop_timeout}s")));
+    let driver = |logging: &Option<Logging>| logging.as_ref().map(|it| format!("{} {:?}", it.driver, it.options));
+    field("docker.logging", driver(&from.logging), driver(logging));
+    found.extend(env(&from.env, &to.env));
+    found.extend(volumes(&from.volumes, &to.volumes));
+    found
+}
+
+/// Names only: a value may be a secret somebody wrote in the wrong place.
+fn env(from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) -> Vec<Difference> {
+    let names: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
+    let shown = |set: bool, word: &str| set.then(|| word.to_owned());
+    names
+        .into_iter()
+        .filter(|name| from.get(*name) != to.get(*name))
+        .map(|name| Difference {
+            field: format!("docker.env.{name}"),
+            from: shown(from.contains_key(name), "(a value)"),
+            to: shown(to.contains_key(name), if from.contains_key(name) { "(another value)" } else { "(a value)" }),
+        })
+        .collect()
+}
+
+fn volumes(from: &[String], to: &[String]) -> Vec<Difference> {
+    let field = || "docker.volumes".to_owned();
+    let gone = from.iter().filter(|it| !to.contains(it)).map(|it| Difference {
+        field: field(),
+        from: Some(it.clone()),
+        to: None,
+    });
+    let new = to.iter().filter(|it| !from.contains(it)).map(|it| Difference {
+        field: field(),
+        from: None,
+        to: Some(it.clone()),
+    });
+    gone.chain(new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(tag: &str) -> Release {
+        serde_json::from_value(serde_json::json!({
+            "repository": "app", "tag": tag, "digest": format!("sha256:{}", "0".repeat(64)), "pull": "never",
+            "port": 8080, "env": {"A": "secret-1", "B": "2"}, "env_file": null, "logging": null, "init": false,
+            "stop_timeout": 10,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn every_field_that_differs_is_named_and_values_of_variables_are_not() {
+        let from = release("1");
+        let mut to = release("2");
+        to.env.insert("A".into(), "secret-2".into());
+        to.env.remove("B");
+        to.port = None;
+        to.volumes = vec!["logs:/log".into()];
+        let text: Vec<String> = releases(&from, &to).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            text,
+            [
+                "tag: 1 -> 2",
+                "docker.port: - 8080",
+                "docker.env.A: (a value) -> (another value)",
+                "docker.env.B: - (a value)",
+                "docker.volumes: + logs:/log",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_same_release_has_no_difference() {
+        assert_eq!(releases(&release("1"), &release("1")), []);
+    }
+}

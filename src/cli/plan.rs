@@ -1,0 +1,227 @@
+//! `holdfast plan`: what `run` would do now, and why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+use crate::controller::observe::{Look, observe};
+use crate::model::desired::{DesiredState, Service};
+use crate::model::memory::Memory;
+use crate::model::names::ServiceName;
+use crate::model::snapshot::{Fact, Health, Replica, ReplicaState, Snapshot};
+use crate::plan::Plan;
+use crate::plan::hold::Hold;
+use crate::ports::{Edges, Wake, Wakes};
+
+use super::difference::{self, Difference};
+use super::failure::{Exit, Failure};
+use super::out::{self, Format, Paint};
+use super::{Surroundings, edges, run, text};
+
+/// How long the first probes of running replicas may take: `run` would hear them at once, a verdict needs
+/// `successes` good answers, 10 ms apart at first.
+const PROBES: Duration = Duration::from_secs(3);
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit code: 0 nothing to do, 2 there are changes, 1 an error. What only waits (a hold) is shown
+and is no change.
+
+Examples:
+  holdfast plan desired-state/prod
+  holdfast plan -o json | jq '.services[].steps'")]
+pub(crate) struct PlanArgs {
+    /// The folder of the desired state, or one file [default: `source` of holdfast.yaml].
+    #[arg(env = "HOLDFAST_SOURCE", hide_env = true)]
+    path: Option<PathBuf>,
+    /// Only this service.
+    #[arg(long, value_parser = ServiceName::new)]
+    service: Option<ServiceName>,
+    /// How it is written.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// One service and what would be done for it.
+struct Planned {
+    name: ServiceName,
+    plan: Plan,
+    differences: Vec<Difference>,
+}
+
+/// Looks at the world, decides, and shows it. Nothing is written anywhere.
+///
+/// # Errors
+/// When the desired state is not valid or the memory cannot be read.
+pub(crate) async fn run(args: &PlanArgs, around: &Surroundings) -> Result<Exit, Failure> {
+    let mut settings = edges::settings(around)?;
+    if let Some(path) = &args.path {
+        settings.source.clone_from(path);
+    }
+    let desired = edges::read(&settings.source, &settings)?;
+    let (wakes, woken) = Wakes::channel();
+    let edges = edges::build_read_only(&settings, &wakes)?;
+    let memories = edges.store.load().await.map_err(|why| Failure::from_words("could not read the durable memory", &why))?;
+    let mut names = everything(&desired, &memories, &edges).await;
+    if let Some(only) = &args.service {
+        if !names.contains(only) {
+            let known: Vec<String> = names.iter().map(ToString::to_string).collect();
+            return Err(super::status::unknown_service(only, &known));
+        }
+        names.retain(|name| name == only);
+    }
+    let snapshots = look(&edges, &desired, &memories, &names, woken).await;
+    let now = edges.clock.now();
+    let nothing = Memory::default();
+    let planned: Vec<Planned> = snapshots
+        .iter()
+        .map(|(name, snapshot)| {
+            let memory = memories.get(name).unwrap_or(&nothing);
+            let service = desired.services.get(name);
+            let plan = decide(&desired, name, snapshot, memory, now);
+            let differences = difference::between(service, &plan, memory);
+            Planned { name: name.clone(), plan, differences }
+        })
+        .collect();
+    match args.output {
+        Format::Json => out::json(&as_json(&desired, &settings.controller.to_string(), &planned))?,
+        Format::Text => out::print(planned.iter().map(|it| render(it, out::colour())).collect::<String>())?,
+    }
+    let changes = planned.iter().any(|it| !it.plan.stages.is_empty());
+    Ok(if changes { Exit::Unsettled } else { Exit::Fine })
+}
+
+/// Services of the file, of the memory and of the engine.
+async fn everything(desired: &DesiredState, memories: &BTreeMap<ServiceName, Memory>, edges: &Edges) -> BTreeSet<ServiceName> {
+    let mut names: BTreeSet<ServiceName> = desired.services.keys().cloned().collect();
+    let forgotten = Memory::default();
+    names.extend(memories.iter().filter(|(_, memory)| **memory != forgotten).map(|(name, _)| name.clone()));
+    match edges.platform.owned().await {
+        Fact::Seen(owned) => names.extend(owned),
+        Fact::Absent => {}
+        Fact::Unreadable(why) => out::remark(format!("warning: which containers are ours is not known: {why}")),
+    }
+    names
+}
+
+/// Looks at every service; twice where replicas run whose health nobody has asked for yet.
+async fn look(
+    edges: &Edges,
+    desired: &DesiredState,
+    memories: &BTreeMap<ServiceName, Memory>,
+    names: &BTreeSet<ServiceName>,
+    mut woken: UnboundedReceiver<Wake>,
+) -> BTreeMap<ServiceName, Snapshot> {
+    let nothing = Memory::default();
+    let end = Instant::now() + PROBES;
+    let mut snapshots = BTreeMap::new();
+    let mut open = names.clone();
+    loop {
+        let looks = open.iter().map(|name| async {
+            let service = desired.services.get(name);
+            let memory = memories.get(name).unwrap_or(&nothing);
+            let look = Look { name, service, memory, max_age: PROBES, settled: false };
+            (name.clone(), observe(edges, look).await)
+        });
+        snapshots.extend(futures_util::future::join_all(looks).await);
+        open.retain(|name| snapshots.get(name).is_some_and(|seen| undecided(desired.services.get(name), seen)));
+        let woke = match open.is_empty() {
+            true => return snapshots,
+            false => tokio::time::timeout_at(end, woken.recv()).await,
+        };
+        if !matches!(woke, Ok(Some(_))) {
+            return snapshots;
+        }
+    }
+}
+
+/// Whether a verdict on a running replica is still to come.
+fn undecided(service: Option<&Service>, seen: &Snapshot) -> bool {
+    let waits = |replica: &Replica| {
+        replica.state == ReplicaState::Running && matches!(replica.health, Health::Unknown(_))
+    };
+    service.is_some() && seen.platform.replicas.seen().is_some_and(|replicas| replicas.iter().any(waits))
+}
+
+fn decide(
+    desired: &DesiredState,
+    name: &ServiceName,
+    snapshot: &Snapshot,
+    memory: &Memory,
+    now: jiff::Timestamp,
+) -> Plan {
+    let planner = run::planner();
+    let service = desired.services.get(name);
+    let mut plan = match service {
+        Some(service) => (planner.plan)(service, snapshot, memory, &desired.revision, now),
+        None => {
+            let acknowledged = desired.acknowledged.contains(name) || memory.removal_approved;
+            (planner.plan_removal)(name, snapshot, memory, acknowledged, now)
+        }
+    };
+    if let Err(invariant) = (planner.verify)(&plan, service, snapshot, memory) {
+        plan.stages.clear();
+        plan.holds.push(Hold::PlanRefused { invariant });
+    }
+    plan
+}
+
+fn render(planned: &Planned, colour: bool) -> String {
+    let Planned { name, plan, differences } = planned;
+    let mut text = Paint::Bold.on(name.as_str(), colour);
+    if plan.is_settled() {
+        text.push_str(": nothing to do\n");
+        return text;
+    }
+    match plan.view.stage.as_str() {
+        "" => text.push('\n'),
+        stage => text.push_str(&format!(": {stage}\n")),
+    }
+    for difference in differences {
+        text.push_str(&text::wrap_at("  ~ ", 6, &difference.to_string()));
+        text.push('\n');
+    }
+    for (number, stage) in plan.stages.iter().enumerate() {
+        for planned in stage {
+            let first = format!("{:>3}. ", number + 1);
+            text.push_str(&text::wrap(&first, &planned.step.to_string()));
+            text.push('\n');
+            let because = text::wrap_at("     because ", 13, &planned.because);
+            text.push_str(&Paint::Dim.on(&because, colour));
+            text.push('\n');
+        }
+    }
+    for hold in &plan.holds {
+        let hold = text::wrap_at(&format!("  ! {}: ", hold.reason()), 6, &hold.to_string());
+        text.push_str(&Paint::Yellow.on(&hold, colour));
+        text.push('\n');
+    }
+    text
+}
+
+fn as_json(desired: &DesiredState, controller: &str, planned: &[Planned]) -> Value {
+    let services: Vec<Value> = planned
+        .iter()
+        .map(|Planned { name, plan, differences }| {
+            let steps: Vec<Value> = plan
+                .stages
+                .iter()
+                .enumerate()
+                .flat_map(|(stage, steps)| steps.iter().map(move |step| (stage + 1, step)))
+                .map(|(stage, it)| json!({"stage": stage, "step": it.step.to_string(), "because": it.because}))
+                .collect();
+            let holds: Vec<Value> =
+                plan.holds.iter().map(|hold| json!({"reason": hold.reason(), "message": hold.to_string()})).collect();
+            json!({
+                "name": name, "stage": plan.view.stage, "steps": steps, "holds": holds,
+                "differences": differences, "settled": plan.is_settled(),
+            })
+        })
+        .collect();
+    json!({"schemaVersion": 1, "controller": controller, "revision": desired.revision, "services": services})
+}
