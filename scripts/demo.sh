@@ -10,10 +10,10 @@ export LC_ALL=C
 
 home=/tmp/holdfast-demo
 controller_id=holdfast-demo
-service=demo
+service=hello
 config="$home/holdfast.yaml"
-file="$home/desired-state/demo.yaml"
-servers="$home/nginx/demo.servers"
+file="$home/desired-state/hello.yaml"
+servers="$home/nginx/hello.servers"
 log="$home/holdfast.log"
 answers="$home/answers"
 started_dockerd=""
@@ -113,7 +113,7 @@ trap 'exit 130' INT TERM
 clean_keep=$started_dockerd; started_dockerd=""; clean; started_dockerd=$clean_keep
 mkdir -p "$home/desired-state" "$home/nginx" "$home/state" "$home/env"
 cp desired-state/demo/*.yaml "$home/desired-state/"
-[ -f "$file" ] || { bad "desired-state/demo/demo.yaml is missing"; exit 1; }
+[ -f "$file" ] || { bad "desired-state/demo/hello.yaml is missing"; exit 1; }
 
 free_port() { # the first port from $1 on that nobody listens on
     local port=$1
@@ -232,7 +232,7 @@ began=$SECONDS
 scripts/build-app.sh --repository holdfast-demo v1 v2 bad
 start_nginx
 
-chapter "1. First deploy: desired-state/demo.yaml says tag v1"
+chapter "1. First deploy: desired-state/demo/hello.yaml says tag v1"
 grep -vE '^\s*#' "$file" | sed 's/^/   /'
 run_controller
 until_true 60 "v1 to settle" serves v1
@@ -267,7 +267,7 @@ until_true 60 "the replacement" replaced
 good "it was replaced; the other replica served meanwhile"
 
 chapter "4. Somebody edits the upstream by hand"
-note "${dim}\$ echo 'server 127.0.0.1:9;' > demo.servers && nginx -s reload${plain}"
+note "${dim}\$ echo 'server 127.0.0.1:9;' > hello.servers && nginx -s reload${plain}"
 good_sum=$(sha256sum <"$servers")
 rm -f "$home/load.on"            # this fault is on the user's side: requests fail until it is put back, so they are not counted
 wait "${pids[-1]}" 2>/dev/null || true
@@ -299,8 +299,8 @@ failed=$(cat "$answers.first" "$answers" | grep -cv '^200$' || true)
 if [ "$failed" -eq 0 ]; then good "$total requests while all of this happened, 0 failed ($((SECONDS - began)) s)"; else bad "$failed of $total requests failed"; fi
 
 chapter "How to go on"
-note "the file of this tour:      desired-state/demo/demo.yaml"
-note "a service of your own:      desired-state/dangdangwalk/ and docs/guide-dangdangwalk.md"
+note "the file of this tour:      desired-state/demo/hello.yaml"
+note "a service of your own:      desired-state/examples/ and docs/guide-dangdangwalk.md"
 note "on a host, under systemd:   deploy/install.sh"
 if [ -t 0 ] && [ -t 1 ]; then
     note "still running:              $url   dashboard and API http://127.0.0.1:$api/"

@@ -255,13 +255,6 @@ impl World {
         self.status_of(&self.service).unwrap_or_default()
     }
 
-    /// The names of the holds of the service.
-    pub(crate) fn holds(&self) -> Vec<String> {
-        let seen = self.seen();
-        let holds = seen["holds"].as_array().cloned().unwrap_or_default();
-        holds.iter().filter_map(|hold| hold["reason"].as_str().map(str::to_owned)).collect()
-    }
-
     /// Waits until `met` holds of the service's status; a failure shows the status and the log.
     pub(crate) fn until(&mut self, what: &str, seconds: u64, mut met: impl FnMut(&Self, &Value) -> bool) {
         let give_up = std::time::Instant::now() + Duration::from_secs(seconds);
