@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Extension, Request};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
@@ -86,6 +86,7 @@ pub async fn serve_listener(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let loopback = listener.local_addr().map_err(ServeError::Broken)?.ip().is_loopback();
+    let router = router.layer(Extension(shutdown.clone()));
     let router = if loopback { router.layer(middleware::from_fn(own_name_only)) } else { router };
     let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     until(serving.into_future(), &shutdown).await
@@ -98,6 +99,7 @@ pub async fn serve_listener(
 pub async fn serve_unix(path: &Path, router: Router, shutdown: CancellationToken) -> Result<(), ServeError> {
     let failed = |why| ServeError::Unix { path: path.to_owned(), why };
     let listener = bind_unix(path).map_err(failed)?;
+    let router = router.layer(Extension(shutdown.clone()));
     let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let end = until(serving.into_future(), &shutdown).await;
     // Gone already is as good.

@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
-use futures_util::Stream;
 use futures_util::stream;
+use futures_util::{Stream, StreamExt as _};
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::App;
 use crate::controller::Handle;
@@ -43,6 +44,7 @@ struct Listener {
 pub(super) async fn stream(
     State(app): State<App>,
     Query(query): Query<StreamQuery>,
+    ending: Option<Extension<CancellationToken>>,
     headers: HeaderMap,
 ) -> Sse<impl Stream<Item = Result<Message, Infallible>>> {
     let sent = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
@@ -62,7 +64,10 @@ pub(super) async fn stream(
         let message = listener.next().await?;
         Some((Ok(message), listener))
     });
-    Sse::new(messages).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive"))
+    // A stream never ends by itself, and the server waits for none.
+    let ending = ending.map(|Extension(ending)| ending).unwrap_or_default();
+    Sse::new(messages.take_until(ending.cancelled_owned()))
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive"))
 }
 
 impl Listener {
