@@ -1,0 +1,310 @@
+#!/usr/bin/env bash
+# `make demo`: a tour of Holdfast on the real Docker Engine behind a real nginx, on ports and in a folder of its own.
+# `--sandbox` shows it on the in-memory platform; `--clean` removes what an interrupted tour left.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+export PATH="$PATH:/usr/sbin:/sbin"
+export LC_ALL=C
+
+home=/tmp/holdfast-demo
+controller_id=holdfast-demo
+service=hello
+config="$home/holdfast.yaml"
+file="$home/desired-state/hello.yaml"
+servers="$home/nginx/hello.servers"
+log="$home/holdfast.log"
+answers="$home/answers"
+started_dockerd=""
+pids=()
+
+if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' plain=$'\e[0m'; else bold="" dim="" red="" green="" plain=""; fi
+chapter() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
+note() { printf '   %s\n' "$*"; }
+good() { printf '   %s✓ %s%s\n' "$green" "$*" "$plain"; }
+bad() { printf '   %s✗ %s%s\n' "$red" "$*" "$plain" >&2; }
+
+remove_containers() {
+    local ids
+    ids=$(docker ps -aq --filter "label=holdfast.controller=$controller_id" 2>/dev/null || true)
+    # shellcheck disable=SC2086
+    [ -z "$ids" ] || docker rm -f -v $ids >/dev/null 2>&1 || true
+    local images
+    images=$(docker images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null | grep -E "^(holdfast-demo|holdfast/$service):" || true)
+    # shellcheck disable=SC2086
+    [ -z "$images" ] || docker rmi $images >/dev/null 2>&1 || true
+}
+
+stop_pid_file() { # FILE SIGNAL
+    local pid
+    [ -s "$1" ] || return 0
+    pid=$(cat "$1")
+    kill "-$2" "$pid" 2>/dev/null || return 0
+    local deadline=$((SECONDS + 15))
+    while kill -0 "$pid" 2>/dev/null && [ $SECONDS -lt $deadline ]; do sleep 0.05; done
+}
+
+clean() {
+    rm -f "$home/load.on"
+    stop_pid_file "$home/holdfast.pid" TERM
+    local pid
+    for pid in ${pids[@]+"${pids[@]}"}; do
+        kill "$pid" 2>/dev/null || true
+        # Reaped here, so that the shell does not report how it ended.
+        wait "$pid" 2>/dev/null || true
+    done
+    pids=()
+    command -v docker >/dev/null 2>&1 && remove_containers
+    stop_pid_file "$home/nginx/nginx.pid" QUIT
+    if [ -n "$started_dockerd" ]; then
+        stop_pid_file "$root/target/provision/dockerd.pid" TERM
+        rm -f "$root/target/provision/dockerd.pid"
+    fi
+    rm -rf "$home"
+}
+
+finish() {
+    local status=$?
+    trap - EXIT INT TERM
+    if [ $status -ne 0 ] && [ -s "$log" ]; then
+        bad "the tour stopped early; the last lines of the controller:"
+        tail -n 15 "$log" >&2
+    fi
+    clean
+    exit $status
+}
+
+if [ "${1:-}" = --clean ]; then
+    clean
+    echo "demo: nothing is left"
+    exit 0
+fi
+sandbox=false
+[ "${1:-}" != --sandbox ] || sandbox=true
+
+# ---- what is needed -------------------------------------------------------------------------------------------------
+
+binary=${HOLDFAST_BIN:-}
+if [ -z "$binary" ]; then
+    binary=target/release/holdfast
+    if [ ! -x "$binary" ] || [ -n "$(find src Cargo.toml Cargo.lock -newer "$binary" -print -quit)" ]; then
+        echo "demo: building holdfast (the first time takes a few minutes)"
+        cargo build --locked
+        binary=target/debug/holdfast
+    fi
+fi
+binary=$(realpath "$binary")
+holdfast() { local verb=$1; shift; "$binary" "$verb" --config "$config" "$@"; }
+
+if ! $sandbox; then
+    engine_before=true
+    docker info >/dev/null 2>&1 || engine_before=false
+    if scripts/provision.sh --for demo; then
+        $engine_before || started_dockerd=yes
+    else
+        sandbox=true
+        printf '\n%sNOTICE: Docker or nginx cannot run here, so this is the in-memory sandbox: the same controller, pretended containers.%s\n' "$bold" "$plain"
+    fi
+fi
+
+trap finish EXIT
+trap 'exit 130' INT TERM
+clean_keep=$started_dockerd; started_dockerd=""; clean; started_dockerd=$clean_keep
+mkdir -p "$home/desired-state" "$home/nginx" "$home/state" "$home/env"
+cp desired-state/demo/*.yaml "$home/desired-state/"
+[ -f "$file" ] || { bad "desired-state/demo/hello.yaml is missing"; exit 1; }
+
+free_port() { # the first port from $1 on that nobody listens on
+    local port=$1
+    while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
+    echo "$port"
+}
+web=$(free_port 18080)
+api=$(free_port 17400)
+url="http://127.0.0.1:$web/"
+
+cat >"$config" <<YAML
+controller: $controller_id
+source: $home/desired-state
+stateDir: $home/state
+listen: 127.0.0.1:$api
+resync: 5s
+ports: 21900-21949
+envRoot: $home/env
+nginx: {binary: $(command -v nginx || echo nginx), config: $home/nginx/nginx.conf, pid: $home/nginx/nginx.pid}
+YAML
+
+start_nginx() {
+    # nginx refuses a missing include; Holdfast writes the real backends with the first deploy.
+    echo 'server 127.0.0.1:1 down;' >"$servers"
+    cat >"$home/nginx/nginx.conf" <<CONF
+pid $home/nginx/nginx.pid;
+error_log $home/nginx/error.log warn;
+worker_processes 1;
+worker_shutdown_timeout 8s;
+events { worker_connections 1024; }
+http {
+    access_log off;
+    client_body_temp_path $home/nginx/body; proxy_temp_path $home/nginx/proxy; fastcgi_temp_path $home/nginx/fastcgi;
+    uwsgi_temp_path $home/nginx/uwsgi; scgi_temp_path $home/nginx/scgi;
+    upstream $service { include $servers; keepalive 32; }
+    server {
+        listen 127.0.0.1:$web;
+        location / { proxy_pass http://$service; proxy_http_version 1.1; proxy_set_header Connection ''; }
+    }
+}
+CONF
+    chmod 755 "$home" "$home/nginx"
+    nginx -c "$home/nginx/nginx.conf"
+}
+
+# ---- looking --------------------------------------------------------------------------------------------------------
+
+status_json() { holdfast status -o json 2>/dev/null | tr -d ' \n' || true; }
+
+# Waits for a condition, never for a time: until "$@" succeeds, SECONDS bounded.
+until_true() { # SECONDS WHAT COMMAND...
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@"; do
+        if [ $SECONDS -ge $deadline ]; then bad "waited in vain for: $what"; holdfast status >&2 || true; return 1; fi
+        if [ -s "$home/holdfast.pid" ] && ! kill -0 "$(cat "$home/holdfast.pid")" 2>/dev/null; then bad "the controller ended"; return 1; fi
+        sleep 0.05
+    done
+}
+says() { grep -qE "$1" <<<"$(status_json)"; }
+serves() { local state; state=$(status_json); grep -q "\"serving\":{\"tag\":\"$1\"" <<<"$state" && grep -qE '"phase":"(Settled|Degraded)"' <<<"$state"; }
+settled() { says '"phase":"Settled"'; }
+revision() { sed -E 's/.*"source":\{[^}]*"revision":"([^"]*)".*/\1/' <<<"$(status_json)"; }
+another_revision() { [ "$(revision)" != "$1" ]; }
+count_is() { [ "$(docker ps -aq --filter "label=holdfast.controller=$controller_id" | wc -l)" -eq "$1" ]; }
+answer_is() { [ "$(curl -s --max-time 2 "$url" || true)" = "$1" ]; }
+edit() { # like the CI job: one line of one file
+    note "${dim}\$ holdfast set $service $* --path desired-state${plain}"
+    "$binary" set "$service" "$@" --path "$home/desired-state" --config "$config" >/dev/null
+}
+show_answer() { note "${dim}\$ curl $url${plain}  ->  ${bold}$(curl -s --max-time 2 "$url" || echo 'no answer')${plain}"; }
+containers() { docker ps -a --filter "label=holdfast.controller=$controller_id" --format '   {{.Names}}  {{.Image}}  {{.Status}}'; }
+
+load() {
+    : >"$answers"
+    : >"$home/load.on"
+    (
+        while [ -e "$home/load.on" ]; do
+            curl -s -o /dev/null -w '%{http_code}\n' --max-time 5 "$url" >>"$answers" || true
+        done
+    ) &
+    pids+=($!)
+}
+
+run_controller() {
+    "$binary" run --config "$config" "$@" >"$log" 2>&1 &
+    echo $! >"$home/holdfast.pid"
+    # What the controller says, as it says it.
+    tail -n +1 -F "$log" 2>/dev/null | sed -u "s/^/   ${dim}| /; s/\$/${plain}/" &
+    pids+=($!)
+    until_true 20 "the controller to answer" says '"schemaVersion"'
+}
+
+# ---- the tour -------------------------------------------------------------------------------------------------------
+
+if $sandbox; then
+    chapter "1. First deploy (sandbox)"
+    run_controller --sandbox
+    until_true 60 "v1 to settle" serves v1
+    good "v1 serves"
+    chapter "2. Somebody edits the tag"
+    edit tag=v2
+    until_true 60 "v2 to settle" serves v2
+    good "v2 serves"
+    chapter "3. A tag that never becomes healthy"
+    edit tag=bad
+    until_true 60 "the rollback" says '"(RolledBack|Quarantined|Failing)"|"phase":"(Failed|Degraded)"'
+    good "the bad release was given up, v2 still serves"
+    chapter "Status"
+    holdfast status || true
+    note "with Docker and nginx on this machine, \`make demo\` shows the same on real containers"
+    exit 0
+fi
+
+began=$SECONDS
+scripts/build-app.sh --repository holdfast-demo v1 v2 bad
+start_nginx
+
+chapter "1. First deploy: desired-state/demo/hello.yaml says tag v1"
+grep -vE '^\s*#' "$file" | sed 's/^/   /'
+run_controller
+until_true 60 "v1 to settle" serves v1
+until_true 10 "nginx to answer v1" answer_is v1
+show_answer
+containers
+good "v1 serves"
+load
+note "from here on, requests run through nginx without a pause; they are counted"
+
+chapter "2. A new version: one line of the file changes"
+before=$(revision)
+edit tag=v2
+until_true 20 "the edit to be read" another_revision "$before"
+revision=$(revision)
+note "${dim}\$ holdfast wait $service --source-revision ${revision:0:12} --timeout 60s   (what a CI job runs)${plain}"
+holdfast wait "$service" --source-revision "$revision" --timeout 60s >/dev/null
+until_true 10 "nginx to answer v2" answer_is v2
+show_answer
+until_true 60 "v2 to settle" serves v2
+good "v2 serves, v1 drained and gone"
+
+chapter "3. Somebody kills a container"
+victim=$(docker ps --filter "label=holdfast.controller=$controller_id" --format '{{.Names}}' | head -n 1)
+victim_id=$(docker ps -q --no-trunc --filter "name=^$victim\$")
+note "${dim}\$ docker rm -f $victim${plain}"
+docker rm -f "$victim" >/dev/null
+replaced() { settled && ! docker inspect "$victim_id" >/dev/null 2>&1 && [ "$(docker ps -q --filter "label=holdfast.controller=$controller_id" | wc -l)" -ge "$replicas" ]; }
+replicas=$(sed -nE 's/^ *replicas: *([0-9]+).*/\1/p' "$file" | head -n 1)
+replicas=${replicas:-1}
+until_true 60 "the replacement" replaced
+good "it was replaced; the other replica served meanwhile"
+
+chapter "4. Somebody edits the upstream by hand"
+note "${dim}\$ echo 'server 127.0.0.1:9;' > hello.servers && nginx -s reload${plain}"
+good_sum=$(sha256sum <"$servers")
+rm -f "$home/load.on"            # this fault is on the user's side: requests fail until it is put back, so they are not counted
+wait "${pids[-1]}" 2>/dev/null || true
+unset 'pids[-1]'
+echo 'server 127.0.0.1:9;' >"$servers"
+nginx -c "$home/nginx/nginx.conf" -s reload
+mended() { [ "$(sha256sum <"$servers")" = "$good_sum" ] && answer_is v2; }
+until_true 60 "the upstream to be put back" mended
+until_true 60 "it to settle" settled
+show_answer
+good "put back, with a reason in the log"
+mv "$answers" "$answers.first"
+load
+
+chapter "5. A bad version: it never becomes healthy"
+edit tag=bad
+until_true 60 "the rollback" says 'Quarantined'
+until_true 60 "the failed replicas to go" count_is "$replicas"
+show_answer
+good "it was given up by its deadline, v2 never stopped serving"
+
+chapter "Where it ended"
+holdfast status || true
+rm -f "$home/load.on"
+wait "${pids[-1]}" 2>/dev/null || true
+unset 'pids[-1]'
+total=$(cat "$answers.first" "$answers" | wc -l)
+failed=$(cat "$answers.first" "$answers" | grep -cv '^200$' || true)
+if [ "$failed" -eq 0 ]; then good "$total requests while all of this happened, 0 failed ($((SECONDS - began)) s)"; else bad "$failed of $total requests failed"; fi
+
+chapter "How to go on"
+note "the file of this tour:      desired-state/demo/hello.yaml"
+note "a service of your own:      desired-state/examples/ and docs/guide-dangdangwalk.md"
+note "on a host, under systemd:   deploy/install.sh"
+if [ -t 0 ] && [ -t 1 ]; then
+    note "still running:              $url   dashboard and API http://127.0.0.1:$api/"
+    note "try it:                     $binary set $service tag=v1 --path $home/desired-state"
+    read -r -p "   press Enter to stop and clean up " _ || true
+fi
+[ "$failed" -eq 0 ]
