@@ -96,7 +96,7 @@ async fn a_switch_is_proved_by_new_workers_and_answered_by_the_new_backend() {
         assert_eq!(adapter.perform(&step(&nginx, "api", &[backend.address])).await, Ok(Ensured::Changed));
         let seen = look(&adapter, &nginx, "api").await;
         assert!(is_loaded(&seen), "at once, in round {round}: {seen:?}");
-        wait_until("the new backend answers", Duration::from_millis(50), || get(nginx.url(0)).unwrap().1 == name);
+        assert_eq!(get(nginx.url(0)).unwrap().1, name, "at once, in round {round}");
         assert_eq!(adapter.perform(&step(&nginx, "api", &[backend.address])).await, Ok(Ensured::AlreadySo));
         assert_eq!(workers(&look(&adapter, &nginx, "api").await), workers(&seen), "workers keep their identity");
     }
@@ -112,10 +112,10 @@ async fn what_nginx_refuses_is_put_back_and_only_the_guilty_file_fails() {
     let (nginx, blue) = (TestNginx::started(&["a", "b", "c"]), Backend::start("blue"));
     // `b` is included where no `server` address may stand, so whatever is written there is refused.
     let original = fs::read_to_string(nginx.config()).unwrap();
-    let b = nginx.file("b").display().to_string();
+    let b_path = nginx.file("b").display().to_string();
     let broken = original.replace(
-        &format!("upstream b {{ include {b}; keepalive 8; }}"),
-        &format!("include {b}; upstream b {{ server 127.0.0.1:1; }}"),
+        &format!("upstream b {{ include {b_path}; keepalive 8; }}"),
+        &format!("include {b_path}; upstream b {{ server 127.0.0.1:1; }}"),
     );
     assert_ne!(original, broken);
     fs::write(nginx.config(), broken).unwrap();
@@ -127,8 +127,8 @@ async fn what_nginx_refuses_is_put_back_and_only_the_guilty_file_fails() {
     assert_eq!((a, c), (Ok(Ensured::Changed), Ok(Ensured::Changed)));
     let error = b.unwrap_err();
     assert_eq!(error.kind, StepErrorKind::Refused);
-    assert!(error.why.contains("\"server\" directive") || error.why.contains("invalid"), "{error}");
-    assert!(error.why.contains("b.servers:"), "nginx's own words say where: {error}");
+    let words = format!("directive \"server\" has no opening \"{{\" in {b_path}:2");
+    assert_eq!(error.why, format!("nginx refuses the configuration: {words}"));
     assert_eq!(fs::read_to_string(nginx.file("b")).unwrap(), "# as it was\n");
     assert_eq!(get(nginx.url(0)).unwrap().1, "blue");
     assert_eq!(get(nginx.url(2)).unwrap().1, "blue");
@@ -183,7 +183,7 @@ async fn switches_that_wait_share_a_reload() {
     for task in tasks {
         assert_eq!(task.await.unwrap(), Ok(Ensured::Changed));
     }
-    assert!(nginx.reloads() <= 3, "{} reloads for 20 switches", nginx.reloads());
+    assert!(nginx.reloads() <= 6, "{} reloads for 20 switches", nginx.reloads());
     for index in 0..20 {
         assert_eq!(get(nginx.url(index)).unwrap().1, "blue", "s{index}");
     }
@@ -204,7 +204,7 @@ async fn a_crash_between_write_and_reload_shows_and_is_mended() {
     assert_eq!(get(nginx.url(0)).unwrap().1, "blue");
     assert_eq!(after_the_crash.perform(&wanted).await, Ok(Ensured::Changed), "equal bytes, but not loaded");
     assert!(is_loaded(&look(&after_the_crash, &nginx, "api").await));
-    wait_until("green answers", Duration::from_millis(50), || get(nginx.url(0)).unwrap().1 == "green");
+    assert_eq!(get(nginx.url(0)).unwrap().1, "green");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -360,7 +360,7 @@ async fn a_master_that_cannot_bind_keeps_its_workers_and_that_is_an_error() {
     assert!(!is_loaded(&look(&adapter, &nginx, "api").await));
     drop(taken);
     assert_eq!(adapter.perform(&step(&nginx, "api", &[green.address])).await, Ok(Ensured::Changed));
-    wait_until("green answers", Duration::from_millis(50), || get(nginx.url(0)).unwrap().1 == "green");
+    assert_eq!(get(nginx.url(0)).unwrap().1, "green");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,7 +376,13 @@ async fn old_workers_are_seen_leaving_and_their_end_wakes() {
     // A request that is under way keeps its worker.
     let mut client = std::net::TcpStream::connect(nginx.url(0)).unwrap();
     client.write_all(b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
-    let (mut upstream, _) = slow.accept().unwrap();
+    slow.set_nonblocking(true).unwrap();
+    let mut accepted = None;
+    wait_until("the slow backend is asked", SECONDS, || {
+        accepted = slow.accept().ok();
+        accepted.is_some()
+    });
+    let (mut upstream, _) = accepted.unwrap();
     let mut woken = watch(&adapter);
     woken_by(&mut woken, "changed", SECONDS).await;
     assert_eq!(adapter.perform(&step(&nginx, "api", &[blue.address])).await, Ok(Ensured::Changed));

@@ -101,12 +101,15 @@ fn words(stderr: &[u8]) -> Why {
     // [emerg] is what stops it; an [alert] about a log file may stand before it.
     let emerg = lines.iter().find(|line| line.contains("[emerg]")).or_else(|| lines.iter().find(bad));
     let line = emerg.or(lines.last()).copied().unwrap_or("it failed without a word");
-    let line = line.split_once("nginx: ").map_or(line, |(_, rest)| rest);
     let plain: String = line.chars().filter(|c| !c.is_control()).take(400).collect();
-    plain
-        .split_once("] ")
-        .filter(|(level, _)| level.starts_with('['))
-        .map_or(plain.clone(), |(_, rest)| rest.to_owned())
+    undecorated(&plain).to_owned()
+}
+
+/// Without `nginx: [emerg] ` or `2024/01/01 00:00:00 [emerg] 7#7: `, which would make every failure a new one.
+fn undecorated(line: &str) -> &str {
+    let Some((_, rest)) = line.split_once("] ").filter(|(before, _)| before.contains('[')) else { return line };
+    let is_ids = |ids: &str| ids.contains('#') && ids.chars().all(|c| c.is_ascii_digit() || c == '#');
+    rest.split_once(": ").filter(|(ids, _)| is_ids(ids)).map_or(rest, |(_, rest)| rest)
 }
 
 #[cfg(test)]
@@ -119,7 +122,7 @@ mod tests {
             nginx: [emerg] unexpected \"}\" in /etc/nginx/a.servers:3\nnginx: configuration file test failed\n";
         assert_eq!(words(stderr), "unexpected \"}\" in /etc/nginx/a.servers:3");
         let logged = b"2024/01/01 00:00:00 [emerg] 7#7: host not found in upstream\n";
-        assert_eq!(words(logged), "2024/01/01 00:00:00 [emerg] 7#7: host not found in upstream");
+        assert_eq!(words(logged), "host not found in upstream");
         assert_eq!(words(b""), "it failed without a word");
     }
 

@@ -44,12 +44,21 @@ pub(super) async fn reload(
             "nginx kept its old workers: the master could not load the configuration; see its error log",
         )
     })??;
-    for worker in &nginx.processes.workers {
-        if !new.contains(worker) {
-            retire(worker, boot);
-        }
+    let old: Vec<&Worker> = nginx.processes.workers.difference(&new).collect();
+    old.iter().for_each(|worker| retire(worker, boot));
+    timeout(LONGEST, wait_until_none_accepts(&old, boot))
+        .await
+        .map_err(|_| StepError::transient("nginx loaded the configuration, but its old workers still accept requests"))
+}
+
+/// Until then a new connection may still reach an old worker, and with it the old servers.
+async fn wait_until_none_accepts(old: &[&Worker], boot: &Boot) {
+    let accepts = |worker: &&&Worker| accepting(worker.pid, boot).as_ref() == Some(**worker);
+    let mut looks = 0;
+    while old.iter().any(|worker| accepts(&worker)) {
+        looks += 1;
+        sleep(if looks > FIRST_PAUSES { LONGEST_PAUSE } else { FIRST_PAUSE }).await;
     }
-    Ok(())
 }
 
 /// Start times in `/proc` come in ticks of 10 ms, rounded down: a worker forked right after the file was written would
