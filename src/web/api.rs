@@ -119,9 +119,11 @@ pub(super) async fn command(
     State(app): State<App>,
     Path((name, verb)): Path<(String, String)>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Result<Json<Done>, Failure> {
     let who = app.access.check(&headers)?;
+    let body =
+        body.map_err(|error| Failure::new(error.status(), error.body_text(), "a command needs a few words at most"))?;
     let verb: Verb = verb.parse().map_err(|()| {
         let known = Verb::ALL.map(|verb| verb.to_string()).join(", ");
         Failure::not_found(format!("there is no verb `{verb}`"), format!("known are {known}"))
