@@ -38,13 +38,13 @@ impl Backoff {
     }
 
     /// How long to wait after a failure that may go better later: about 200 ms, doubling up to 60 s.
-    pub fn fail(&mut self) -> Duration {
+    pub fn fail_transient(&mut self) -> Duration {
         let base = self.transient.next_backoff().unwrap_or(TRANSIENT_CAP);
         self.jittered(base).min(TRANSIENT_CAP)
     }
 
     /// How long to wait after a failure that will stay until somebody changes something: about 5 s, doubling up to 5 min.
-    pub fn refused(&mut self) -> Duration {
+    pub fn fail_refused(&mut self) -> Duration {
         let base = self.refused.next_backoff().unwrap_or(REFUSED_CAP);
         self.jittered(base).min(REFUSED_CAP)
     }
@@ -92,11 +92,11 @@ mod tests {
     fn delays_double_from_the_first_to_the_cap() {
         let mut backoff = Backoff::new(7);
         for base in [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 50_000, 50_000] {
-            let delay = backoff.fail();
+            let delay = backoff.fail_transient();
             assert!(within(delay, Duration::from_millis(base)), "{delay:?} is not about {base} ms");
         }
         for base in [5, 10, 20, 40, 80, 160, 250, 250] {
-            let delay = backoff.refused();
+            let delay = backoff.fail_refused();
             assert!(within(delay, Duration::from_secs(base)), "{delay:?} is not about {base} s");
         }
     }
@@ -105,14 +105,14 @@ mod tests {
     fn two_seeds_do_not_come_back_together() {
         let (mut one, mut two) = (Backoff::new(1), Backoff::new(2));
         for _ in 0..50 {
-            assert_ne!(one.fail(), two.fail());
+            assert_ne!(one.fail_transient(), two.fail_transient());
         }
     }
 
     #[test]
     fn the_longest_delays_are_spread_too() {
         let mut backoff = Backoff::new(3);
-        let last: std::collections::BTreeSet<_> = (0..60).map(|_| backoff.fail()).skip(10).collect();
+        let last: std::collections::BTreeSet<_> = (0..60).map(|_| backoff.fail_transient()).skip(10).collect();
         assert!(last.len() > 45, "{last:?}");
     }
 
@@ -121,7 +121,7 @@ mod tests {
         fn a_seed_decides_the_delays(seed: u64, refused: Vec<bool>) {
             let (mut one, mut two) = (Backoff::new(seed), Backoff::new(seed));
             for refused in refused {
-                let step = |backoff: &mut Backoff| if refused { backoff.refused() } else { backoff.fail() };
+                let step = |backoff: &mut Backoff| if refused { backoff.fail_refused() } else { backoff.fail_transient() };
                 prop_assert_eq!(step(&mut one), step(&mut two));
             }
         }
@@ -130,9 +130,9 @@ mod tests {
         fn no_delay_is_too_short_or_too_long_and_none_is_the_last(seed: u64, failures in 0..200_usize) {
             let mut backoff = Backoff::new(seed);
             for _ in 0..failures {
-                let delay = backoff.fail();
+                let delay = backoff.fail_transient();
                 prop_assert!(delay >= Duration::from_millis(160) && delay <= TRANSIENT_CAP);
-                let delay = backoff.refused();
+                let delay = backoff.fail_refused();
                 prop_assert!(delay >= Duration::from_secs(4) && delay <= REFUSED_CAP);
             }
         }
@@ -141,12 +141,12 @@ mod tests {
         fn success_begins_anew(seed: u64, failures in 0..20_usize) {
             let mut backoff = Backoff::new(seed);
             for _ in 0..failures {
-                backoff.fail();
-                backoff.refused();
+                backoff.fail_transient();
+                backoff.fail_refused();
             }
             backoff.reset();
-            prop_assert!(within(backoff.fail(), TRANSIENT_FIRST));
-            prop_assert!(within(backoff.refused(), REFUSED_FIRST));
+            prop_assert!(within(backoff.fail_transient(), TRANSIENT_FIRST));
+            prop_assert!(within(backoff.fail_refused(), REFUSED_FIRST));
         }
     }
 }

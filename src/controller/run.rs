@@ -159,7 +159,7 @@ where
             backoff.reset();
         }
         tracing::warn!("holdfast  watching {what} stopped and is started again: {why}");
-        tokio::time::sleep(backoff.fail()).await;
+        tokio::time::sleep(backoff.fail_transient()).await;
         wakes.wake(None, format!("watching {what} began again"));
     }
 }

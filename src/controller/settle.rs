@@ -119,7 +119,7 @@ pub(super) fn failed_look(core: &Core, name: &ServiceName, what: &str, why: &str
     let now = core.now();
     let mut state = core.state();
     let Some(entry) = state.services.get_mut(name) else { return Slot::now("gone") };
-    let delay = entry.backoff.fail();
+    let delay = entry.backoff.fail_transient();
     entry.failed_turns = entry.failed_turns.saturating_add(1);
     let hold = Hold::StepFailed { step: what.to_owned(), why: why.to_owned(), until: after(now, delay) };
     let mut lines = Vec::new();
@@ -165,8 +165,8 @@ fn pace(entry: &mut Entry, ending: &Ending, now: Timestamp) -> Option<Duration> 
         }
         Ending::Failed { step, error } => {
             let delay = match error.kind {
-                StepErrorKind::Refused => entry.backoff.refused(),
-                StepErrorKind::Stale | StepErrorKind::Transient => entry.backoff.fail(),
+                StepErrorKind::Refused => entry.backoff.fail_refused(),
+                StepErrorKind::Stale | StepErrorKind::Transient => entry.backoff.fail_transient(),
             };
             entry.failed_turns = entry.failed_turns.saturating_add(1);
             let hold = Hold::StepFailed { step: step.clone(), why: error.why.clone(), until: after(now, delay) };
@@ -179,7 +179,7 @@ fn pace(entry: &mut Entry, ending: &Ending, now: Timestamp) -> Option<Duration> 
 /// A turn that got nowhere: a few at once, then with backoff.
 fn idle(entry: &mut Entry) -> Duration {
     entry.idle_turns += 1;
-    if entry.idle_turns <= IDLE_TURNS { Duration::ZERO } else { entry.backoff.fail() }
+    if entry.idle_turns <= IDLE_TURNS { Duration::ZERO } else { entry.backoff.fail_transient() }
 }
 
 /// The earliest of the plan's wish, the end of a hold and the sweep.
