@@ -157,14 +157,12 @@ fn decide(
 ) -> Plan {
     let planner = run::planner();
     let service = desired.services.get(name);
+    let acknowledged = service.is_none() && (desired.acknowledged.contains(name) || memory.removal_approved);
     let mut plan = match service {
         Some(service) => (planner.plan)(service, snapshot, memory, &desired.revision, now),
-        None => {
-            let acknowledged = desired.acknowledged.contains(name) || memory.removal_approved;
-            (planner.plan_removal)(name, snapshot, memory, acknowledged, now)
-        }
+        None => (planner.plan_removal)(name, snapshot, memory, acknowledged, now),
     };
-    if let Err(invariant) = (planner.verify)(&plan, service, snapshot, memory) {
+    if let Err(invariant) = (planner.verify)(&plan, service, snapshot, memory, acknowledged) {
         plan.stages.clear();
         plan.holds.push(Hold::PlanRefused { invariant });
     }

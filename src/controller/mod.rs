@@ -9,7 +9,7 @@ pub mod handle;
 mod history;
 mod journal;
 mod metrics;
-mod observe;
+pub mod observe;
 mod perform;
 pub mod queue;
 mod reconcile;
@@ -50,8 +50,8 @@ pub struct Options {
 pub type PlanFn = fn(&Service, &Snapshot, &Memory, &SourceRevision, Timestamp) -> Plan;
 /// The signature of `plan::plan_removal`; the flag says whether the removal is acknowledged.
 pub type PlanRemovalFn = fn(&ServiceName, &Snapshot, &Memory, bool, Timestamp) -> Plan;
-/// The signature of `plan::check::verify`.
-pub type VerifyFn = fn(&Plan, Option<&Service>, &Snapshot, &Memory) -> Result<(), String>;
+/// The signature of `plan::check::verify`; the flag says whether a removal is acknowledged.
+pub type VerifyFn = fn(&Plan, Option<&Service>, &Snapshot, &Memory, bool) -> Result<(), String>;
 
 /// Who decides, and who checks the decision.
 #[derive(Clone, Copy)]

@@ -17,18 +17,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const RUNS: Duration = Duration::from_secs(10);
 
 /// What to look at, and how hard.
-pub(super) struct Look<'a> {
-    pub(super) name: &'a ServiceName,
-    pub(super) service: Option<&'a Service>,
-    pub(super) memory: &'a Memory,
+pub struct Look<'a> {
+    /// Which service.
+    pub name: &'a ServiceName,
+    /// As desired; none when it left the file.
+    pub service: Option<&'a Service>,
+    /// What is remembered of it.
+    pub memory: &'a Memory,
     /// How old an answer of the registry may be.
-    pub(super) max_age: Duration,
+    pub max_age: Duration,
     /// Whether the last plan was empty.
-    pub(super) settled: bool,
+    pub settled: bool,
 }
 
 /// Looks at everything one plan needs.
-pub(super) async fn observe(edges: &Edges, look: Look<'_>) -> Snapshot {
+pub async fn observe(edges: &Edges, look: Look<'_>) -> Snapshot {
     let Look { name, service, memory, max_age, settled } = look;
     let env_path = service.and_then(|service| service.docker.env_file.as_deref());
     let guard = service.and_then(|service| service.aws.as_ref()).filter(|guard| guard.account.is_some());
@@ -62,7 +65,7 @@ fn unanswered<T>() -> Fact<T> {
 }
 
 fn no_nginx() -> crate::model::snapshot::NginxSeen {
-    crate::model::snapshot::NginxSeen { file: unanswered(), processes: unanswered(), included: unanswered() }
+    crate::model::snapshot::NginxSeen { file: unanswered(), processes: unanswered(), included: unanswered(), loaded: false }
 }
 
 async fn patiently<T>(asked: impl Future<Output = T>, otherwise: impl FnOnce() -> T) -> T {

@@ -65,13 +65,15 @@ async fn look(core: &Core, name: &ServiceName, order: &Order, memory: &Memory, f
 /// Plans and verifies; the plan keeps only the steps that may be taken now.
 fn decide(core: &Core, name: &ServiceName, order: &Order, snapshot: &Snapshot, memory: &Memory) -> (Plan, Ending) {
     let (planner, now) = (core.options.planner, core.now());
+    let acknowledged = match &order.wanted {
+        Wanted::Service(_) => false,
+        Wanted::Removal { acknowledged } => *acknowledged || memory.removal_approved,
+    };
     let mut plan = match &order.wanted {
         Wanted::Service(service) => (planner.plan)(service, snapshot, memory, &order.revision, now),
-        Wanted::Removal { acknowledged } => {
-            (planner.plan_removal)(name, snapshot, memory, *acknowledged || memory.removal_approved, now)
-        }
+        Wanted::Removal { .. } => (planner.plan_removal)(name, snapshot, memory, acknowledged, now),
     };
-    if let Err(invariant) = (planner.verify)(&plan, order.wanted.service(), snapshot, memory) {
+    if let Err(invariant) = (planner.verify)(&plan, order.wanted.service(), snapshot, memory, acknowledged) {
         plan.stages.clear();
         plan.holds.push(Hold::PlanRefused { invariant });
         return (plan, Ending::Quiet);

@@ -444,7 +444,7 @@ fn toy_removal(name: &ServiceName, snapshot: &Snapshot, memory: &Memory, acknowl
     plan
 }
 
-fn toy_verify(_: &Plan, service: Option<&Service>, _: &Snapshot, _: &Memory) -> Result<(), String> {
+fn toy_verify(_: &Plan, service: Option<&Service>, _: &Snapshot, _: &Memory, _: bool) -> Result<(), String> {
     if service.is_some_and(|it| it.tag.tag.as_str() == "illegal") { Err("S1".into()) } else { Ok(()) }
 }
 

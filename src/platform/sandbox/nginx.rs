@@ -75,13 +75,14 @@ impl Traffic for Sandbox {
                 file: Fact::Unreadable(why()),
                 processes: Fact::Unreadable(why()),
                 included: Fact::Unreadable(why()),
+                loaded: false,
             };
         }
-        NginxSeen {
-            file: state.nginx.read(&traffic.file),
-            processes: Fact::Seen(state.nginx.processes.clone()),
-            included: Fact::Seen(true),
-        }
+        let file = state.nginx.read(&traffic.file);
+        let processes = state.nginx.processes.clone();
+        let young = |changed: i64| processes.workers.iter().all(|worker| worker.started_ms >= changed);
+        let loaded = file.seen().is_some_and(|file| young(file.changed_at.as_millisecond()));
+        NginxSeen { file, processes: Fact::Seen(processes), included: Fact::Seen(true), loaded }
     }
 
     async fn perform(&self, step: &TrafficStep) -> Result<Ensured, StepError> {

@@ -135,7 +135,14 @@ impl Traffic for Nginx {
             Fact::Absent => Fact::Absent,
             Fact::Unreadable(why) => Fact::Unreadable(why),
         };
-        NginxSeen { file, processes, included }
+        let loaded = match (&file, &processes) {
+            (Fact::Seen(file), Fact::Seen(processes)) => {
+                let young = boot.younger_than_ms(reload::ceil_ms(file.changed_at));
+                !processes.workers.is_empty() && processes.workers.iter().all(|worker| worker.started_ms >= young)
+            }
+            _ => false,
+        };
+        NginxSeen { file, processes, included, loaded }
     }
 
     async fn perform(&self, step: &TrafficStep) -> Result<Ensured, StepError> {
