@@ -138,6 +138,7 @@ const fn needed(change: &MemoryChange) -> Survives {
         | MemoryChange::EndAttempt
         | MemoryChange::OpenSwitch(_)
         | MemoryChange::ConfirmSwitch(_)
+        | MemoryChange::ApplyLive(_)
         | MemoryChange::Repair(_, _)
         | MemoryChange::Loss(_) => Survives::Crash,
         MemoryChange::Commit(_)
@@ -149,6 +150,7 @@ const fn needed(change: &MemoryChange) -> Survives {
         | MemoryChange::Pause(_)
         | MemoryChange::Resume
         | MemoryChange::ApproveRemoval
+        | MemoryChange::WithdrawRemoval
         | MemoryChange::Forget => Survives::PowerCut,
     }
 }
