@@ -5,18 +5,18 @@ use reqwest::{Client, RequestBuilder, Url};
 use sha2::Digest as _;
 
 /// `sha256:` and the hash of `bytes`.
-pub fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     let hex: String = sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
 
 /// A port nobody listens on.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Pushes a manifest of one config blob; `marker` makes it another image. Returns its digest.
-pub async fn push(base: &str, path: &str, tag: &str, marker: &str, login: Option<(&str, &str)>) -> Digest {
+pub(crate) async fn push(base: &str, path: &str, tag: &str, marker: &str, login: Option<(&str, &str)>) -> Digest {
     let client = Client::new();
     let signed = |request: RequestBuilder| match login {
         Some((user, password)) => request.basic_auth(user, Some(password)),

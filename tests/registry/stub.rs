@@ -12,23 +12,23 @@ use holdfast::ports::Clock;
 use holdfast::registry::{Auth, Images, ImagesOptions, RegistryRule};
 use jiff::Timestamp;
 
-pub const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-pub const USER: &str = "ann";
+pub(crate) const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+pub(crate) const USER: &str = "ann";
 /// No message may ever contain this.
-pub const PASSWORD: &str = "s3cret-canary";
+pub(crate) const PASSWORD: &str = "s3cret-canary";
 
 /// One question, as the registry saw it.
 #[derive(Debug, Clone)]
-pub struct Asked {
-    pub method: String,
-    pub path: String,
-    pub query: String,
-    pub accept: String,
-    pub authorization: Option<String>,
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) accept: String,
+    pub(crate) authorization: Option<String>,
 }
 
 /// One answer.
-pub struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
@@ -36,21 +36,21 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub fn status(status: u16) -> Self {
+    pub(crate) fn status(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Vec::new(), after: Duration::ZERO }
     }
-    pub fn digest(digest: &str) -> Self {
+    pub(crate) fn digest(digest: &str) -> Self {
         Self::status(200).header("docker-content-digest", digest)
     }
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
-    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
-    pub fn after(mut self, after: Duration) -> Self {
+    pub(crate) fn after(mut self, after: Duration) -> Self {
         self.after = after;
         self
     }
@@ -64,13 +64,13 @@ struct Inner {
 }
 
 /// The registry, gone with the test's runtime.
-pub struct Stub {
-    pub host: String,
+pub(crate) struct Stub {
+    pub(crate) host: String,
     inner: Arc<Inner>,
 }
 
 impl Stub {
-    pub async fn start(behaviour: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(behaviour: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let inner = Arc::new(Inner { behaviour: Box::new(behaviour), asked: Mutex::default() });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
@@ -79,16 +79,16 @@ impl Stub {
         Self { host, inner }
     }
 
-    pub fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.inner.asked.lock().unwrap().clone()
     }
 
     /// `HEAD /v2/team/app/manifests/1`, in order.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.asked().iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
     }
 
-    pub fn repository(&self) -> Repository {
+    pub(crate) fn repository(&self) -> Repository {
         Repository::new(&format!("{}/team/app", self.host)).unwrap()
     }
 }
@@ -115,13 +115,13 @@ async fn serve(State(inner): State<Arc<Inner>>, request: Request) -> Response<Bo
 }
 
 /// A clock that moves when it is told to.
-pub struct Hand(Mutex<Timestamp>);
+pub(crate) struct Hand(Mutex<Timestamp>);
 
 impl Hand {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(Timestamp::from_second(1_700_000_000).unwrap())))
     }
-    pub fn forward(&self, seconds: u64) {
+    pub(crate) fn forward(&self, seconds: u64) {
         let mut now = self.0.lock().unwrap();
         *now += Duration::from_secs(seconds);
     }
@@ -133,12 +133,12 @@ impl Clock for Hand {
     }
 }
 
-pub fn anonymous(clock: &Arc<Hand>) -> Arc<Images> {
+pub(crate) fn anonymous(clock: &Arc<Hand>) -> Arc<Images> {
     Images::new(ImagesOptions { registries: Vec::new(), clock: Arc::<Hand>::clone(clock) })
 }
 
 /// Images that know `USER` at `host` with `password`, and the folder their config.json lives in.
-pub fn with_password(host: &str, password: &str, clock: &Arc<Hand>) -> (Arc<Images>, tempfile::TempDir) {
+pub(crate) fn with_password(host: &str, password: &str, clock: &Arc<Hand>) -> (Arc<Images>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.json");
     let entry = serde_json::json!({"auths": {host: {"username": USER, "password": password}}});
@@ -147,16 +147,16 @@ pub fn with_password(host: &str, password: &str, clock: &Arc<Hand>) -> (Arc<Imag
     (Images::new(ImagesOptions { registries: vec![rule], clock: Arc::<Hand>::clone(clock) }), dir)
 }
 
-pub fn tag(text: &str) -> TagSpec {
+pub(crate) fn tag(text: &str) -> TagSpec {
     TagSpec { tag: Tag::new(text).unwrap(), digest: None }
 }
 
-pub fn digest(text: &str) -> Digest {
+pub(crate) fn digest(text: &str) -> Digest {
     Digest::new(text).unwrap()
 }
 
 /// Said by everything that is not positively known.
-pub fn why(fact: &holdfast::model::snapshot::Fact<Digest>) -> &str {
+pub(crate) fn why(fact: &holdfast::model::snapshot::Fact<Digest>) -> &str {
     match fact {
         holdfast::model::snapshot::Fact::Unreadable(why) => {
             assert!(!why.contains("canary"), "{why}");
