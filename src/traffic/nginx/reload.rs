@@ -25,9 +25,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const FIRST_PAUSES: u32 = 50;
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// New workers are all forked once their number stands still for this many looks.
-const STILL: u32 = 3;
-
 /// HUPs `nginx` no earlier than its workers will certainly look younger than `changed_at`, waits for the new workers,
 /// then asks the old ones to leave.
 pub(super) async fn reload(
@@ -118,8 +115,7 @@ fn retire(worker: &Worker, boot: &Boot) {
 async fn wait_for_new_workers(before: &Running, boot: &Boot) -> Result<BTreeSet<Worker>, StepError> {
     let old: BTreeSet<u32> = before.processes.workers.iter().chain(&before.processes.leaving).map(|w| w.pid).collect();
     let started = Instant::now();
-    let (mut pause, mut looks, mut still) = (FIRST_PAUSE, 0, 0);
-    let mut last = BTreeSet::new();
+    let (mut pause, mut looks) = (FIRST_PAUSE, 0);
     loop {
         sleep(pause).await;
         looks += 1;
@@ -130,13 +126,12 @@ async fn wait_for_new_workers(before: &Running, boot: &Boot) -> Result<BTreeSet<
             return Err(StepError::stale("nginx ended while it was to load its configuration"));
         };
         let new: BTreeSet<Worker> = children.difference(&old).filter_map(|pid| accepting(*pid, boot)).collect();
-        still = if new == last { still + 1 } else { 0 };
-        let all = new.len() >= before.processes.workers.len() || still >= STILL;
-        if !new.is_empty() && all && loaded(before, new.len(), boot) {
+        // A child wears its master's title until it is ready.
+        let starting = children.difference(&old).any(|pid| process::is_master(*pid));
+        if !new.is_empty() && !starting && loaded(before, new.len(), boot) {
             tracing::debug!(workers = new.len(), elapsed = ?started.elapsed(), "nginx forked new workers");
             return Ok(new);
         }
-        last = new;
     }
 }
 
@@ -147,9 +142,11 @@ fn accepting(pid: u32, boot: &Boot) -> Option<Worker> {
     }
 }
 
-/// Whether `new` workers prove a reload. The master also replaces a worker that crashed, by one with the old
-/// configuration: as many new as lost ones prove nothing, unless old ones are leaving, or several ended together.
+/// Whether `new` workers prove a reload that is through with its forks: they are as many as the old ones, or the master
+/// tells the old ones to leave, which it does last. The master also replaces a worker that crashed, by one with the
+/// old configuration: as many new as lost ones prove nothing, unless old ones are leaving, or several ended together.
 fn loaded(before: &Running, new: usize, boot: &Boot) -> bool {
+    let old = before.processes.workers.len();
     let (mut lost, mut leaving) = (0, 0);
     for worker in &before.processes.workers {
         match process::worker(worker.pid, boot) {
@@ -157,5 +154,6 @@ fn loaded(before: &Running, new: usize, boot: &Boot) -> bool {
             _ => lost += 1,
         }
     }
-    new > lost || leaving > 0 || (lost > 1 && lost == before.processes.workers.len())
+    let told = leaving > 0 || (lost > 1 && lost == old);
+    told || (new >= old && new > lost)
 }
