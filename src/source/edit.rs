@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use yaml_edit::{Document, Mapping, YamlNode};
 
-use super::error::nearest;
+use super::error::{Position, nearest};
 use super::file::RawFile;
 use super::locate::text_of;
-use super::yaml;
+use super::{lower, yaml};
 
 /// Why a file was not edited: a lowercase fragment that completes "could not set …: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +83,18 @@ fn valid(text: &str) -> Result<RawFile, EditError> {
     })
 }
 
+/// Refuses an edit that makes a value wrong; what was wrong before is none of this edit's business.
+fn nothing_new_is_wrong(old: &str, new: &str) -> Result<(), EditError> {
+    let known: Vec<String> = lower::errors_of(old).into_iter().map(|error| error.what).collect();
+    let Some(error) = lower::errors_of(new).into_iter().find(|error| !known.contains(&error.what)) else {
+        return Ok(());
+    };
+    let expected = error.expected.map(|expected| format!("; expected {expected}")).unwrap_or_default();
+    let hint = error.hint.map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+    let at = error.at.unwrap_or(Position::START);
+    Err(EditError::Invalid { line: at.line, column: at.column, what: format!("{}{expected}{hint}", error.what) })
+}
+
 /// `docker.env.A.B` as `docker`, `env`, `A.B`: the keys of free maps may have dots in them.
 fn parts_of(key: &str) -> Option<Vec<&str>> {
     for free in ["docker.env.", "docker.logging.options.", "health.http.headers."] {
@@ -111,6 +123,7 @@ fn set_one(text: &str, service: &str, key: &str, value: &str) -> Result<String, 
         add(&document, &map, &parts, value).ok_or_else(not_alone)?
     };
     valid(&edited)?;
+    nothing_new_is_wrong(text, &edited)?;
     let path: Vec<&str> = ["services", service].into_iter().chain(parts.iter().copied()).collect();
     if !yaml::differ_only_at(text, &edited, &path) || !holds(&edited, &path, value) {
         return Err(not_alone());
