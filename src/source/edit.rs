@@ -67,11 +67,13 @@ pub fn set(text: &str, service: &str, assignments: &[(String, String)]) -> Resul
         let nearest = nearest(service, names).map(str::to_owned);
         return Err(EditError::NoService { service: service.to_owned(), nearest });
     }
-    let mut text = text.to_owned();
+    let mut edited = text.to_owned();
     for (key, value) in assignments {
-        text = set_one(&text, service, key, value)?;
+        edited = set_one(&edited, service, key, value)?;
     }
-    Ok(text)
+    // Judged at the end: several assignments may only make sense together.
+    nothing_new_is_wrong(text, &edited)?;
+    Ok(edited)
 }
 
 fn valid(text: &str) -> Result<RawFile, EditError> {
@@ -123,7 +125,6 @@ fn set_one(text: &str, service: &str, key: &str, value: &str) -> Result<String, 
         add(&document, &map, &parts, value).ok_or_else(not_alone)?
     };
     valid(&edited)?;
-    nothing_new_is_wrong(text, &edited)?;
     let path: Vec<&str> = ["services", service].into_iter().chain(parts.iter().copied()).collect();
     if !yaml::differ_only_at(text, &edited, &path) || !holds(&edited, &path, value) {
         return Err(not_alone());

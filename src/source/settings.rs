@@ -320,7 +320,25 @@ mod tests {
             "git: {url: x}\nnginx: {container: web}\ntokenFile:\n",
             "registries: [{kind: acr}]\naws: {budget: 250%}\ndocker: /var/run/docker.sock\n",
         ];
-        insta::assert_snapshot!(texts.map(errors).join("\n\n"));
+        let told = texts.map(errors).join("\n");
+        for part in [
+            "holdfast.yaml:1:1: unknown key `contoller`",
+            "did you mean `controller`?",
+            "`Web_1` is not a controller id",
+            "`listen`: found `7400`",
+            "`resync`: found `0s`",
+            "`ports`: found `80-90`",
+            "`mounts`: found `srv`",
+            "`git` is not available yet",
+            "`nginx.container` is not available yet",
+            "`tokenFile` has no value",
+            "`kind`: found `acr`",
+            "the registry has no good `host`",
+            "`budget`: found `250%`",
+            "`docker`: found `/var/run/docker.sock`",
+        ] {
+            assert!(told.contains(part), "{part} is missing in\n{told}");
+        }
     }
 
     #[test]

@@ -30,9 +30,9 @@ fn what_is_missing_is_added() {
         ("hello", "replicas", "3"),
         ("hello", "docker.pull", "never"),
         ("hello", "docker.env.C.D", "x y"),
-        ("hello", "rollout.bake", "5s"),
+        ("hello", "rollout.drain", "5s"),
         ("other", "replicas", "2"),
-        ("other", "traffic.nginx.file", "/etc/nginx/x"),
+        ("other", "docker.resources.memory", "64MiB"),
     ] {
         let edited = edit(FILE, service, key, value).unwrap_or_else(|e| unreachable!("{key}: {e}"));
         assert!(edited.contains("# the line CI bumps") && edited.contains("# top"), "{edited}");
