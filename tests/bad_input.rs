@@ -86,9 +86,15 @@ fn unknown_and_repeated_keys() {
         ("merge key", "x-a: &a {tag: v1}\nservices:\n  api:\n    <<: *a\n    image: app\n"),
         ("key twice", &with("tag: v2")),
         ("top-level key twice", "services: {a: {image: x, tag: v1}}\nservices: {b: {image: x, tag: v1}}\n"),
-        ("service twice", "services:\n  api: {image: a, tag: v1}\n  web: {image: a, tag: v1}\n  api: {image: b, tag: v2}\n"),
+        (
+            "service twice",
+            "services:\n  api: {image: a, tag: v1}\n  web: {image: a, tag: v1}\n  api: {image: b, tag: v2}\n"
+        ),
         ("variable twice", &with("docker:\n  env:\n    A: 1\n    A: 2")),
-        ("both spellings", &with("activeColour: blue\nactiveColor: blue\ndocker: {port: 80}\ntraffic: {nginx: {file: /etc/nginx/a}}")),
+        (
+            "both spellings",
+            &with("activeColour: blue\nactiveColor: blue\ndocker: {port: 80}\ntraffic: {nginx: {file: /etc/nginx/a}}")
+        ),
     ]));
 }
 
@@ -175,10 +181,19 @@ fn names_and_paths() {
 fn what_does_not_go_together() {
     let nginx = "docker: {port: 80}\ntraffic: {nginx: {file: /etc/nginx/a}}\n";
     insta::assert_snapshot!(cases(&[
-        ("publish too small", &format!("replicas: 3\n{}", nginx.replace("port: 80", "port: 80, publish: {blue: 3040-3041, green: 3030-3039}"))),
+        (
+            "publish too small",
+            &format!(
+                "replicas: 3\n{}",
+                nginx.replace("port: 80", "port: 80, publish: {blue: 3040-3041, green: 3030-3039}")
+            )
+        ),
         ("publish of one range with colours", &nginx.replace("port: 80", "port: 80, publish: 3040-3049")),
         ("publish of colours when rolling", "docker: {port: 80, publish: {blue: 3040}}"),
-        ("publish with colours that overlap", &nginx.replace("port: 80", "port: 80, publish: {blue: 3040-3049, green: 3045-3059}")),
+        (
+            "publish with colours that overlap",
+            &nginx.replace("port: 80", "port: 80, publish: {blue: 3040-3049, green: 3045-3059}")
+        ),
         ("publish without a port", "docker: {publish: 3040}"),
         ("blueGreen without traffic", "docker: {port: 80}\nrollout: {strategy: blueGreen}"),
         ("traffic without a port", "traffic: {nginx: {file: /etc/nginx/a}}"),
@@ -242,7 +257,11 @@ fn what_two_services_share() {
         Err(errors) => format!("## service in two files\n{}\n\n", in_words(&errors)),
     };
     words.push_str(&shared("nginx file", nginx, nginx));
-    words.push_str(&shared("ports", "    docker: {port: 80, publish: 3040-3049}\n", "    docker: {port: 80, publish: 3045}\n"));
+    words.push_str(&shared(
+        "ports",
+        "    docker: {port: 80, publish: 3040-3049}\n",
+        "    docker: {port: 80, publish: 3045}\n",
+    ));
     words.push_str(&shared("replaces", "    docker: {replaces: [x]}\n", "    docker: {replaces: [x]}\n"));
     let (one, two) = (service("api", nginx), service("api-blue", ""));
     let names = parse(&[("a.yaml", &one), ("b.yaml", &two)]).expect_err("both would be api-blue-1");
@@ -349,6 +368,10 @@ fn bombs_are_refused_fast() {
         ("many anchors", "&a ".repeat(million / 3)),
         ("many colons", ": ".repeat(million / 2)),
         ("quotes", "\"".repeat(million)),
+        ("many services in error", {
+            let services = (0..500).map(|n| format!("  s{n}: {{image: App, tag: v 1}}\n"));
+            format!("services:\n{}", services.collect::<String>())
+        }),
     ];
     for (name, text) in bombs {
         let began = Instant::now();
@@ -357,7 +380,7 @@ fn bombs_are_refused_fast() {
         println!("{name}: {took:?}");
         assert!(result.is_err(), "{name} was accepted");
         // Debug builds on a busy machine; the bomb itself would take minutes or all the memory.
-        assert!(took < Duration::from_secs(5), "{name} took {took:?}");
+        assert!(took < Duration::from_secs(20), "{name} took {took:?}");
     }
 }
 

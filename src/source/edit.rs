@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use yaml_edit::{Document, Mapping, YamlNode};
 
-use super::error::nearest;
+use super::error::{Position, nearest};
 use super::file::RawFile;
 use super::locate::text_of;
-use super::yaml;
+use super::{lower, yaml};
 
 /// Why a file was not edited: a lowercase fragment that completes "could not set …: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,11 +67,13 @@ pub fn set(text: &str, service: &str, assignments: &[(String, String)]) -> Resul
         let nearest = nearest(service, names).map(str::to_owned);
         return Err(EditError::NoService { service: service.to_owned(), nearest });
     }
-    let mut text = text.to_owned();
+    let mut edited = text.to_owned();
     for (key, value) in assignments {
-        text = set_one(&text, service, key, value)?;
+        edited = set_one(&edited, service, key, value)?;
     }
-    Ok(text)
+    // Judged at the end: several assignments may only make sense together.
+    nothing_new_is_wrong(text, &edited)?;
+    Ok(edited)
 }
 
 fn valid(text: &str) -> Result<RawFile, EditError> {
@@ -81,6 +83,18 @@ fn valid(text: &str) -> Result<RawFile, EditError> {
         let what = format!("{}{expected}{hint}", error.message);
         EditError::Invalid { line: error.line, column: error.column, what }
     })
+}
+
+/// Refuses an edit that makes a value wrong; what was wrong before is none of this edit's business.
+fn nothing_new_is_wrong(old: &str, new: &str) -> Result<(), EditError> {
+    let known: Vec<String> = lower::errors_of(old).into_iter().map(|error| error.what).collect();
+    let Some(error) = lower::errors_of(new).into_iter().find(|error| !known.contains(&error.what)) else {
+        return Ok(());
+    };
+    let expected = error.expected.map(|expected| format!("; expected {expected}")).unwrap_or_default();
+    let hint = error.hint.map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+    let at = error.at.unwrap_or(Position::START);
+    Err(EditError::Invalid { line: at.line, column: at.column, what: format!("{}{expected}{hint}", error.what) })
 }
 
 /// `docker.env.A.B` as `docker`, `env`, `A.B`: the keys of free maps may have dots in them.

@@ -71,9 +71,20 @@ pub fn in_words(errors: &[SourceError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
+/// A value for a message: on one line, and no longer than a line.
+pub fn shown(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// The known name nearest to `wrong`, when it is near enough to be meant.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = wrong.to_lowercase();
+    // What is longer than every key is none of them.
+    let lower: String = wrong.chars().take(64).flat_map(char::to_lowercase).collect();
     known
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_lowercase()), name))
@@ -86,6 +97,12 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_is_short() {
+        assert_eq!(shown("a\nb"), "a\\nb");
+        assert!(shown(&"x".repeat(1_000_000)).len() < 90);
+    }
 
     #[test]
     fn the_nearest_name_is_near() {

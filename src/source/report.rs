@@ -3,10 +3,13 @@
 use std::cell::OnceCell;
 use std::path::Path;
 
-use crate::source::error::{Position, SourceError};
+use crate::source::error::{Position, SourceError, shown};
 use crate::source::file::given::Given;
 use crate::source::file::scalars::{Later, Scalar};
 use crate::source::locate::Locator;
+
+/// More than these are not told: whoever fixes twenty looks again, and each costs a search in the text.
+const MAX_ERRORS: usize = 20;
 
 /// What is wrong with one file.
 pub(in crate::source) struct Report<'a> {
@@ -15,11 +18,20 @@ pub(in crate::source) struct Report<'a> {
     locator: OnceCell<Locator>,
     pub(in crate::source) errors: Vec<SourceError>,
     pub(in crate::source) warnings: Vec<SourceError>,
+    /// Stands in for an error that is one too many.
+    surplus: SourceError,
 }
 
 impl<'a> Report<'a> {
     pub(in crate::source) fn new(file: &'a Path, text: &'a str) -> Self {
-        Self { file, text, locator: OnceCell::new(), errors: Vec::new(), warnings: Vec::new() }
+        Self {
+            file,
+            text,
+            locator: OnceCell::new(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            surplus: SourceError::of_file(file, ""),
+        }
     }
 
     /// Where the value at `path` stands, or the key of what is there of it.
@@ -39,8 +51,16 @@ impl<'a> Report<'a> {
         if place.found == path.len() && place.value.line == place.key.line { place.value } else { place.key }
     }
 
+    /// Whether no further error is told.
+    pub(in crate::source) const fn is_full(&self) -> bool {
+        self.errors.len() >= MAX_ERRORS
+    }
+
     /// One error at `path`.
     pub(in crate::source) fn error(&mut self, path: &[&str], what: impl Into<String>) -> &mut SourceError {
+        if self.is_full() {
+            return &mut self.surplus;
+        }
         let at = Some(self.place(path));
         let error = SourceError { file: self.file.to_owned(), at, what: what.into(), expected: None, hint: None };
         let index = self.errors.len();
@@ -50,6 +70,9 @@ impl<'a> Report<'a> {
 
     /// One warning at `path`.
     pub(in crate::source) fn warn(&mut self, path: &[&str], what: impl Into<String>, hint: &str) {
+        if self.warnings.len() >= MAX_ERRORS {
+            return;
+        }
         let at = Some(self.place(path));
         let hint = Some(hint.to_owned());
         self.warnings.push(SourceError { file: self.file.to_owned(), at, what: what.into(), expected: None, hint });
@@ -73,7 +96,12 @@ impl Scope<'_, '_> {
     }
 
     /// One error with what would be right.
-    pub(in crate::source) fn expected(&mut self, path: &[&str], what: impl Into<String>, expected: &str) -> &mut SourceError {
+    pub(in crate::source) fn expected(
+        &mut self,
+        path: &[&str],
+        what: impl Into<String>,
+        expected: &str,
+    ) -> &mut SourceError {
         let error = self.error(path, what);
         error.expected = Some(expected.to_owned());
         error
@@ -95,7 +123,7 @@ impl Scope<'_, '_> {
         let text = given.get()?.as_ref();
         let value = read(text);
         if value.is_none() {
-            let what = format!("`{}`: found `{text}`", path.last().unwrap_or(&""));
+            let what = format!("`{}`: found `{}`", path.last().unwrap_or(&""), shown(text));
             self.expected(path, what, S::EXPECTED);
         }
         value

@@ -7,7 +7,7 @@ use crate::model::desired::PortRange;
 /// What a duration looks like.
 pub(in crate::source) const DURATION: &str = "a duration like `500ms`, `30s`, `5m`, `1m30s` or `1h`";
 /// What a memory size looks like.
-pub(in crate::source) const SIZE: &str = "a size like `512MiB` or `2GiB`";
+pub(in crate::source) const SIZE: &str = "a size like `512MiB` or `2GiB`, at least `6MiB`";
 /// What a port looks like.
 pub(in crate::source) const PORT: &str = "a port from 1 to 65535";
 /// What a port range looks like.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::{SourceError, in_words};
+use super::error::{SourceError, in_words, shown};
 use super::file::given::{Given, Part as _};
 use super::file::scalars::Text;
 use super::lower::HostRules;
@@ -117,10 +117,9 @@ impl Settings {
 
     fn load_from(path: &Path) -> Result<Self, SettingsError> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            SettingsError(vec![
-                SourceError::of_file(path, format!("the settings cannot be read: {error}"))
-                    .hint("`--config` names the file; without it ./holdfast.yaml and /etc/holdfast/holdfast.yaml are tried"),
-            ])
+            SettingsError(vec![SourceError::of_file(path, format!("the settings cannot be read: {error}")).hint(
+                "`--config` names the file; without it ./holdfast.yaml and /etc/holdfast/holdfast.yaml are tried",
+            )])
         })?;
         Self::parse(path, &text)
     }
@@ -167,7 +166,10 @@ fn lower(scope: &mut Scope<'_, '_>, raw: &RawSettings) -> Settings {
         scope.take(&["aws", "budget"], &aws.budget, |text| scalar::number(text.strip_suffix('%')?, 1_u8, 100))
     });
     let docker = scope.take(&["docker"], &raw.docker, |text| {
-        ["unix://", "tcp://", "tcp+tls://", "ssh://"].iter().any(|scheme| text.starts_with(scheme)).then(|| text.to_owned())
+        ["unix://", "tcp://", "tcp+tls://", "ssh://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme))
+            .then(|| text.to_owned())
     });
     Settings {
         file: None,
@@ -190,7 +192,7 @@ fn lower(scope: &mut Scope<'_, '_>, raw: &RawSettings) -> Settings {
 fn controller(scope: &mut Scope<'_, '_>, given: &Given<Text>) -> ControllerId {
     let text = given.get().map_or("default", |text| text.0.as_str());
     match ControllerId::new(text).or_else(|why| {
-        let what = format!("`{}` is not a controller id: {why}", text.escape_debug());
+        let what = format!("`{}` is not a controller id: {why}", shown(text));
         scope.expected(&["controller"], what, "1 to 63 of a-z, 0-9 and `-`");
         ControllerId::new("default")
     }) {
@@ -202,7 +204,7 @@ fn controller(scope: &mut Scope<'_, '_>, given: &Given<Text>) -> ControllerId {
 fn path(scope: &mut Scope<'_, '_>, at: &[&str], given: &Given<Text>) -> Option<PathBuf> {
     let text = &given.get()?.0;
     if text.is_empty() || text.contains(char::is_control) {
-        let what = format!("`{}`: found `{}`", at.last().unwrap_or(&""), text.escape_debug());
+        let what = format!("`{}`: found `{}`", at.last().unwrap_or(&""), shown(text));
         scope.expected(at, what, "a path");
         return None;
     }
@@ -318,7 +320,25 @@ mod tests {
             "git: {url: x}\nnginx: {container: web}\ntokenFile:\n",
             "registries: [{kind: acr}]\naws: {budget: 250%}\ndocker: /var/run/docker.sock\n",
         ];
-        insta::assert_snapshot!(texts.map(errors).join("\n\n"));
+        let told = texts.map(errors).join("\n");
+        for part in [
+            "holdfast.yaml:1:1: unknown key `contoller`",
+            "did you mean `controller`?",
+            "`Web_1` is not a controller id",
+            "`listen`: found `7400`",
+            "`resync`: found `0s`",
+            "`ports`: found `80-90`",
+            "`mounts`: found `srv`",
+            "`git` is not available yet",
+            "`nginx.container` is not available yet",
+            "`tokenFile` has no value",
+            "`kind`: found `acr`",
+            "the registry has no good `host`",
+            "`budget`: found `250%`",
+            "`docker`: found `/var/run/docker.sock`",
+        ] {
+            assert!(told.contains(part), "{part} is missing in\n{told}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::error::{Position, nearest};
+use super::error::{Position, nearest, shown};
 use super::locate;
 
 /// The largest file that is read.
@@ -117,8 +117,14 @@ struct Scan {
 impl Scan {
     /// The column where `line` gets too deep.
     fn line(&mut self, line: &str) -> Option<usize> {
-        let dashes = line.split([' ', '\t']).filter(|part| !part.is_empty());
-        if dashes.take_while(|part| matches!(*part, "-" | "?")).count() > MAX_NESTING {
+        let mut rest = line.trim_start();
+        for _ in 0..MAX_NESTING {
+            match rest.strip_prefix(['-', '?']).filter(|after| after.starts_with([' ', '\t'])) {
+                Some(after) => rest = after.trim_start(),
+                None => break,
+            }
+        }
+        if rest.starts_with("- ") || rest.starts_with("-\t") || rest.starts_with("? ") || rest.starts_with("?\t") {
             return Some(1);
         }
         let mut before = ' ';
@@ -198,11 +204,16 @@ fn data_error(text: &str, error: &serde_yaml::Error) -> YamlError {
         None => (what, None),
     };
     let found = found.strip_prefix("invalid type: ").or_else(|| found.strip_prefix("invalid value: "));
-    let mut yaml = YamlError::at(at, match found {
-        Some(found) => format!("{place}found {}", in_words(found)),
-        None => format!("{place}{what}"),
-    });
-    yaml.expected = found.and(expected);
+    let mut yaml = YamlError::at(
+        at,
+        match found {
+            Some(found) => format!("{place}found {}", in_words(found)),
+            None => format!("{place}{what}"),
+        },
+    );
+    // serde names our own types where a map is expected.
+    let map = |expected: String| if expected.starts_with("struct ") { "a map".to_owned() } else { expected };
+    yaml.expected = found.and(expected).map(map);
     yaml
 }
 
@@ -221,17 +232,17 @@ fn in_words(found: &str) -> String {
         "sequence" => "a list".to_owned(),
         "unit value" | "null" => "no value".to_owned(),
         other => match other.split_once(' ') {
-            Some(("string", text)) => text.replace('"', "`"),
+            Some(("string", text)) => format!("`{}`", shown(text.trim_matches('"'))),
             Some(("integer" | "boolean", rest)) => rest.to_owned(),
             Some(("floating", rest)) => rest.trim_start_matches("point ").to_owned(),
-            _ => other.to_owned(),
+            _ => shown(other),
         },
     }
 }
 
 /// A key nobody knows, and the one that may be meant.
 fn unknown_key(at: Position, key: &str, known: &[&str]) -> YamlError {
-    let mut yaml = YamlError::at(at, format!("unknown key `{key}`"));
+    let mut yaml = YamlError::at(at, format!("unknown key `{}`", shown(key)));
     yaml.expected = Some(match known {
         [] => "no key".to_owned(),
         [one] => format!("`{one}`"),

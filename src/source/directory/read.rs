@@ -52,11 +52,7 @@ fn once(path: &Path) -> Result<Texts, Failure> {
         ),
         _ => lasting(error),
     })?;
-    let files = if root.is_dir() {
-        folder(path, &root).map_err(lasting)?
-    } else {
-        vec![path.to_owned()]
-    };
+    let files = if root.is_dir() { folder(path, &root).map_err(lasting)? } else { vec![path.to_owned()] };
     if files.len() > MAX_FILES {
         let what = format!("the folder has {} files, more than {MAX_FILES}", files.len());
         return Err(Failure::Lasting(SourceError::of_file(path, what)));
@@ -88,7 +84,11 @@ fn text(file: &Path, inside: Option<&Path>) -> Result<String, Failure> {
     let lasting = |what: String| Failure::Lasting(SourceError::of_file(file, what));
     let io = |error: std::io::Error| {
         let error_of_file = SourceError::of_file(file, error.to_string());
-        if error.kind() == ErrorKind::NotFound { Failure::Vanished(error_of_file) } else { Failure::Lasting(error_of_file) }
+        if error.kind() == ErrorKind::NotFound {
+            Failure::Vanished(error_of_file)
+        } else {
+            Failure::Lasting(error_of_file)
+        }
     };
     let real = file.canonicalize().map_err(io)?;
     if inside.is_some_and(|root| !real.starts_with(root)) {

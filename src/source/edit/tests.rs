@@ -30,9 +30,9 @@ fn what_is_missing_is_added() {
         ("hello", "replicas", "3"),
         ("hello", "docker.pull", "never"),
         ("hello", "docker.env.C.D", "x y"),
-        ("hello", "rollout.bake", "5s"),
+        ("hello", "rollout.drain", "5s"),
         ("other", "replicas", "2"),
-        ("other", "traffic.nginx.file", "/etc/nginx/x"),
+        ("other", "docker.resources.memory", "64MiB"),
     ] {
         let edited = edit(FILE, service, key, value).unwrap_or_else(|e| unreachable!("{key}: {e}"));
         assert!(edited.contains("# the line CI bumps") && edited.contains("# top"), "{edited}");
@@ -56,6 +56,8 @@ fn what_is_unknown_gets_a_hint() {
     assert!(told(edit(FILE, "helo", "tag", "v2")).contains("did you mean `hello`?"));
     assert!(told(edit(FILE, "hello", "replica", "2")).contains("did you mean `replicas`?"));
     assert!(told(edit(FILE, "hello", "docker", "2")).contains("is a map or a list"));
+    assert!(told(edit(FILE, "hello", "replicas", "1001")).contains("expected a number from 0 to 1000"));
+    assert!(told(edit(FILE, "hello", "preview", "x")).contains("not available yet"));
     assert!(matches!(edit(FILE, "hello", "a b", "2"), Err(EditError::NotAKey(_))));
     assert!(matches!(edit(FILE, "hello", "tag", "null").as_deref(), Ok(text) if text.contains("tag: \"null\"")));
 }

@@ -117,12 +117,7 @@ impl<T: Part> Part for UniqueMap<T> {
 }
 
 /// The nulls of `part`, which stands under `key`.
-pub(in crate::source) fn nulls_at(
-    key: &str,
-    part: &impl Part,
-    path: &mut Vec<String>,
-    found: &mut Vec<Vec<String>>,
-) {
+pub(in crate::source) fn nulls_at(key: &str, part: &impl Part, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
     path.push(key.to_owned());
     part.nulls(path, found);
     path.pop();

@@ -31,10 +31,9 @@ pub(super) fn check(files: &mut [Lowered<'_>]) {
         replaces.map(|name| (name.clone(), vec!["docker", "replaces"])).collect()
     });
     one_of(files, "the container name", |service| match service.rollout.strategy {
-        Strategy::BlueGreen => ["blue", "green"]
-            .map(|colour| (format!("{}-{colour}-1", service.name), Vec::new()))
-            .into_iter()
-            .collect(),
+        Strategy::BlueGreen => {
+            ["blue", "green"].map(|colour| (format!("{}-{colour}-1", service.name), Vec::new())).into_iter().collect()
+        }
         Strategy::Rolling => vec![(format!("{}-1", service.name), Vec::new())],
     });
     ports(files);
@@ -47,6 +46,9 @@ fn ours<'f>(files: &'f [Lowered<'_>]) -> impl Iterator<Item = (usize, &'f Servic
 
 /// Reports at the second claim, and names the first.
 fn report(files: &mut [Lowered<'_>], first: &Claim, second: &Claim, what: &str) {
+    if files[second.file].report.is_full() {
+        return;
+    }
     let path = |claim: &Claim| {
         let start = ["services".to_owned(), claim.service.clone()];
         start.into_iter().chain(claim.path.iter().cloned()).collect::<Vec<_>>()

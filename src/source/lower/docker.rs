@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::desired::{Docker, Logging, PortRange, Publish, Pull, Resources, Restart, Strategy};
+use crate::source::error::shown;
 use crate::source::file::docker::{RawDocker, RawPublish};
 use crate::source::file::given::Given;
 use crate::source::file::scalars::{Ports, Text};
@@ -112,11 +113,11 @@ fn env(scope: &mut Scope<'_, '_>, raw: &RawDocker) -> BTreeMap<String, String> {
         let Given::Value(Text(value)) = value else { continue };
         let path = ["docker", "env", name.as_str()];
         if !text::is_variable(name) {
-            let what = format!("`{}` is not a variable name", name.escape_debug());
+            let what = format!("`{}` is not a variable name", shown(name));
             scope.expected(&path, what, "letters, digits and `_.-`, a letter or `_` first");
         }
         if !text::is_value(value) {
-            scope.expected(&path, format!("the value of `{name}` has control characters"), "text");
+            scope.expected(&path, format!("the value of `{}` has control characters", shown(name)), "text");
         }
         env.insert(name.clone(), value.clone());
     }
@@ -126,7 +127,7 @@ fn env(scope: &mut Scope<'_, '_>, raw: &RawDocker) -> BTreeMap<String, String> {
 fn env_file(scope: &mut Scope<'_, '_>, raw: &RawDocker) -> Option<PathBuf> {
     let path = PathBuf::from(&raw.env_file.get()?.0);
     if !text::stays_below(&path) {
-        let what = format!("`envFile`: found `{}`", path.display());
+        let what = format!("`envFile`: found `{}`", shown(&path.to_string_lossy()));
         let expected = "a path below `envRoot` of holdfast.yaml, like `.env.prod`";
         scope.expected(&["docker", "envFile"], what, expected);
     }
@@ -139,7 +140,7 @@ fn volumes(scope: &mut Scope<'_, '_>, raw: &RawDocker, rules: &HostRules) -> Vec
     for (index, volume) in raw.volumes.get().into_iter().flatten().enumerate() {
         let Given::Value(Text(volume)) = volume else { continue };
         let path = ["docker", "volumes", &index.to_string()];
-        let shown = volume.escape_debug();
+        let words = shown(volume);
         let parts: Vec<&str> = volume.split(':').collect();
         let (source, target, mode) = match parts[..] {
             [source, target] => (source, target, "rw"),
@@ -148,21 +149,21 @@ fn volumes(scope: &mut Scope<'_, '_>, raw: &RawDocker, rules: &HostRules) -> Vec
         };
         if !matches!(mode, "ro" | "rw") || !text::is_plain_path(target) {
             let expected = "`NAME:/path`, `/host/path:/path`, either with `:ro`";
-            scope.expected(&path, format!("volume `{shown}`"), expected);
+            scope.expected(&path, format!("volume `{words}`"), expected);
         } else if !source.starts_with('/') {
             if !text::is_engine_name(source) {
                 let expected = "a volume name, or an absolute path on the host";
-                scope.expected(&path, format!("volume `{shown}` has no good source"), expected);
+                scope.expected(&path, format!("volume `{words}` has no good source"), expected);
             }
         } else if !text::is_plain_path(source) {
-            scope.expected(&path, format!("volume `{shown}`: the host path is not plain"), "a path without `..`");
+            scope.expected(&path, format!("volume `{words}`: the host path is not plain"), "a path without `..`");
         } else if !rules.mounts.iter().any(|root| is_under(Path::new(source), root)) {
-            let what = format!("volume `{shown}`: the host path is under no root this host allows");
+            let what = format!("volume `{words}`: the host path is under no root this host allows");
             scope.expected(&path, what, &roots(&rules.mounts)).hint =
                 Some("use a named volume, or add the folder to `mounts` of holdfast.yaml".to_owned());
         }
         if !targets.insert(target.to_owned()) && !target.is_empty() {
-            scope.error(&path, format!("`{target}` is mounted twice"));
+            scope.error(&path, format!("`{}` is mounted twice", shown(target)));
         }
         volumes.push(volume.clone());
     }
@@ -186,7 +187,7 @@ fn logging(scope: &mut Scope<'_, '_>, raw: &RawDocker) -> Option<Logging> {
     match &raw.driver {
         Given::Value(Text(driver)) => {
             if driver.is_empty() || !driver.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:".contains(c)) {
-                let what = format!("`driver`: found `{}`", driver.escape_debug());
+                let what = format!("`driver`: found `{}`", shown(driver));
                 scope.expected(&["docker", "logging", "driver"], what, "a driver like `json-file` or `fluentd`");
             }
             logging.driver.clone_from(driver);
@@ -200,7 +201,7 @@ fn logging(scope: &mut Scope<'_, '_>, raw: &RawDocker) -> Option<Logging> {
         let Given::Value(Text(value)) = value else { continue };
         if !text::is_variable(name) || !text::is_line(value) {
             let path = ["docker", "logging", "options", name.as_str()];
-            scope.expected(&path, format!("option `{}`", name.escape_debug()), "a name and one line of text");
+            scope.expected(&path, format!("option `{}`", shown(name)), "a name and one line of text");
         }
         logging.options.insert(name.clone(), value.clone());
     }
@@ -226,10 +227,7 @@ fn resources(scope: &mut Scope<'_, '_>, raw: &RawDocker) -> Resources {
     let memory = scope.take(&["docker", "resources", "memory"], &raw.memory, |text| {
         scalar::size(text).filter(|bytes| *bytes >= 6 << 20)
     });
-    Resources {
-        nano_cpus: scope.take(&["docker", "resources", "cpus"], &raw.cpus, scalar::nano_cpus),
-        memory,
-    }
+    Resources { nano_cpus: scope.take(&["docker", "resources", "cpus"], &raw.cpus, scalar::nano_cpus), memory }
 }
 
 fn stop_timeout(scope: &mut Scope<'_, '_>, raw: &RawDocker) -> Duration {
@@ -247,7 +245,7 @@ fn replaces(scope: &mut Scope<'_, '_>, raw: &RawDocker) -> BTreeSet<String> {
         let Given::Value(Text(name)) = name else { continue };
         let path = ["docker", "replaces", &index.to_string()];
         if !text::is_engine_name(name) {
-            let what = format!("`{}` is not a container name", name.escape_debug());
+            let what = format!("`{}` is not a container name", shown(name));
             scope.expected(&path, what, "a name like `api-blue`, without `/`");
         } else if is_own_name(scope.service, name) {
             let what = format!("`{name}` is a name holdfast gives to its own containers");

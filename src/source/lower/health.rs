@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::desired::{Check, Health};
+use crate::source::error::shown;
 use crate::source::file::given::Given;
 use crate::source::file::health::{RawHealth, RawHttp};
 use crate::source::report::Scope;
@@ -82,7 +83,7 @@ fn need_port(scope: &mut Scope<'_, '_>, kind: &str, port: Option<u16>) {
 fn http(scope: &mut Scope<'_, '_>, raw: &RawHttp) -> Check {
     let path = raw.path.get().map_or("/", |path| path.0.as_str());
     if !path.starts_with('/') || !path.chars().all(|c| c.is_ascii_graphic()) {
-        let what = format!("`path`: found `{}`", path.escape_debug());
+        let what = format!("`path`: found `{}`", shown(path));
         scope.expected(&["health", "http", "path"], what, "a path that starts with `/`, without spaces");
     }
     let expect = scope.take(&["health", "http", "expect"], &raw.expect, |text| {
@@ -100,7 +101,7 @@ fn http(scope: &mut Scope<'_, '_>, raw: &RawHttp) -> Check {
         let Given::Value(value) = value else { continue };
         if !text::is_header(name) || !text::is_line(&value.0) {
             let path = ["health", "http", "headers", name.as_str()];
-            scope.expected(&path, format!("header `{}` cannot be sent", name.escape_debug()), "a token and one line");
+            scope.expected(&path, format!("header `{}` cannot be sent", shown(name)), "a token and one line");
         }
         headers.insert(name.clone(), value.0.clone());
     }

@@ -12,15 +12,15 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::error::SourceError;
+use super::error::{SourceError, shown};
 use super::file::RawFile;
 use super::file::given::{Given, Part};
 use super::file::scalars::Text;
 use super::file::service::RawService;
+use super::report::{Report, Scope};
 use super::yaml;
 use crate::model::desired::{AwsGuard, DesiredState, Service, SourceRevision};
 use crate::model::names::{ControllerId, ServiceName};
-use super::report::{Report, Scope};
 
 /// What this host allows and who acts on it: from `holdfast.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +74,14 @@ pub(super) fn desired_state(
     let mut services = BTreeMap::new();
     let mut acknowledged = BTreeSet::new();
     let mut foreign = 0;
-    for file in lowered {
-        report.errors.extend(file.report.errors);
+    for mut file in lowered {
+        file.report.errors.sort_by_key(|error| error.at);
+        for error in file.report.errors {
+            // What is wrong with a default is wrong in every service: told once.
+            if !report.errors.contains(&error) {
+                report.errors.push(error);
+            }
+        }
         report.warnings.extend(file.report.warnings);
         if file.ours {
             services.extend(file.services.into_iter().map(|service| (service.name.clone(), service)));
@@ -100,6 +106,13 @@ pub(super) fn desired_state(
     let good = report.errors.is_empty();
     let state = DesiredState { revision: revision.clone(), read_at, services, acknowledged };
     (good.then_some(state), report)
+}
+
+/// What is wrong with one text by itself, on a host that allows everything.
+pub(super) fn errors_of(text: &str) -> Vec<SourceError> {
+    let Ok(controller) = ControllerId::new("default") else { return Vec::new() };
+    let file = FileText { path: PathBuf::new(), text: text.to_owned() };
+    lower_file(&file, &HostRules { controller, mounts: vec![PathBuf::from("/")] }).report.errors
 }
 
 fn lower_file<'a>(file: &'a FileText, rules: &HostRules) -> Lowered<'a> {
@@ -151,7 +164,7 @@ fn lower_services(lowered: &mut Lowered<'_>, raw: &RawFile, aws: Option<&AwsGuar
             Ok(name) => name,
             Err(why) => {
                 let path = ["services", key.as_str()];
-                let error = report.error(&path, format!("`{key}` is not a service name: {why}"));
+                let error = report.error(&path, format!("`{}` is not a service name: {why}", shown(key)));
                 error.expected = Some("1 to 63 of a-z, 0-9 and `-`".to_owned());
                 continue;
             }
@@ -215,7 +228,7 @@ fn controllers(report: &mut Report<'_>, raw: &RawFile, rules: &HostRules) -> boo
             Ok(id) => ours |= id == rules.controller,
             Err(why) => {
                 let path = ["controllers", &index.to_string()];
-                report.error(&path, format!("`{id}` is not a controller id: {why}"));
+                report.error(&path, format!("`{}` is not a controller id: {why}", shown(id)));
             }
         }
     }
@@ -233,10 +246,10 @@ fn acknowledged(report: &mut Report<'_>, raw: &RawFile) -> BTreeSet<ServiceName>
                 names.insert(name);
             }
             Some(Err(why)) => {
-                report.error(&path, format!("`{entry}` names no service: {why}"));
+                report.error(&path, format!("`{}` names no service: {why}", shown(entry)));
             }
             None => {
-                let error = report.error(&path, format!("found `{entry}`"));
+                let error = report.error(&path, format!("found `{}`", shown(entry)));
                 error.expected = Some("`remove NAME`".to_owned());
             }
         }
@@ -249,14 +262,14 @@ fn aws(report: &mut Report<'_>, raw: &RawFile) -> Option<AwsGuard> {
     let account = guard.account.get().map(|account| account.0.clone());
     if let Some(account) = &account {
         if account.len() != 12 || !account.chars().all(|c| c.is_ascii_digit()) {
-            report.error(&["aws", "account"], format!("`account`: found `{account}`")).expected =
+            report.error(&["aws", "account"], format!("`account`: found `{}`", shown(account))).expected =
                 Some("12 digits, in quotes".to_owned());
         }
     }
     let region = guard.region.get().map(|region| region.0.clone());
     if let Some(region) = &region {
         if !text::is_region(region) {
-            report.error(&["aws", "region"], format!("`region`: found `{region}`")).expected =
+            report.error(&["aws", "region"], format!("`region`: found `{}`", shown(region))).expected =
                 Some("an AWS region like `ap-northeast-2`".to_owned());
         }
     }

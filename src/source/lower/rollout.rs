@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::model::desired::{Drift, DriftField, OnFailure, Order, Promote, Rollout, Strategy};
+use crate::source::error::shown;
 use crate::source::file::given::Given;
 use crate::source::file::rollout::{RawDrift, RawRollout};
 use crate::source::file::scalars::{Scalar, Time};
 use crate::source::file::service::RawService;
 use crate::source::report::Scope;
 use crate::source::scalar;
-
 
 /// The strategy: as written, else blue/green with traffic and rolling without.
 pub(super) fn strategy(scope: &mut Scope<'_, '_>, raw: &RawService, traffic: bool) -> Strategy {
@@ -125,7 +125,7 @@ pub(super) fn drift(scope: &mut Scope<'_, '_>, raw: Option<&RawDrift>) -> Drift 
             None => {
                 let path = ["drift", "ignore", &index.to_string()];
                 let expected = crate::source::file::scalars::FieldText::EXPECTED;
-                scope.expected(&path, format!("`ignore`: found `{}`", field.0), expected);
+                scope.expected(&path, format!("`ignore`: found `{}`", shown(&field.0)), expected);
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::model::colour::Colour;
 use crate::model::desired::{AwsGuard, NginxTraffic, Service, Strategy};
 use crate::model::image::{Digest, Repository, Tag, TagSpec};
 use crate::model::names::ServiceName;
+use crate::source::error::shown;
 use crate::source::file::given::Given;
 use crate::source::file::scalars::{Image, TagText};
 use crate::source::file::service::RawService;
@@ -79,7 +80,7 @@ fn image(scope: &mut Scope<'_, '_>, given: &Given<Image>) -> Option<Repository> 
         Given::Value(Image(text)) => match Repository::new(text) {
             Ok(repository) => Some(repository),
             Err(why) => {
-                scope.error(&["image"], format!("`{text}` is not an image name: {why}"));
+                scope.error(&["image"], format!("`{}` is not an image name: {why}", shown(text)));
                 None
             }
         },
@@ -115,7 +116,7 @@ fn tag(scope: &mut Scope<'_, '_>, given: &Given<TagText>) -> Option<TagSpec> {
             Some(spec)
         }
         Err(why) => {
-            scope.expected(&["tag"], format!("`{text}` is not a tag: {why}"), expected);
+            scope.expected(&["tag"], format!("`{}` is not a tag: {why}", shown(text)), expected);
             None
         }
     }
@@ -137,7 +138,7 @@ fn nginx(scope: &mut Scope<'_, '_>, raw: &RawService) -> Option<NginxTraffic> {
         return None;
     };
     if !text::is_plain_path(&file.0) {
-        scope.expected(&path, format!("`file`: found `{}`", file.0.escape_debug()), expected);
+        scope.expected(&path, format!("`file`: found `{}`", shown(&file.0)), expected);
     }
     Some(NginxTraffic { file: file.0.clone().into() })
 }

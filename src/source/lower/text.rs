@@ -1,6 +1,8 @@
 //! Which characters may stand where. What ends in an nginx file, a path or the engine is checked here first.
 
-use std::path::{Component, Path};
+use std::path::Path;
+
+use crate::model::env_file;
 
 /// Letters, digits and `._-`, a letter or digit first: containers, volumes.
 pub(super) fn is_engine_name(text: &str) -> bool {
@@ -31,25 +33,24 @@ pub(super) fn is_plain_path(text: &str) -> bool {
     text.len() <= 1024
         && text.strip_prefix('/').is_some_and(|rest| {
             rest.split('/').all(|part| {
-                !matches!(part, "" | "." | "..") && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-+@".contains(c))
+                !matches!(part, "" | "." | "..")
+                    && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-+@".contains(c))
             })
         })
 }
 
 /// A relative path that stays below where it starts.
 pub(super) fn stays_below(path: &Path) -> bool {
-    path.components().next().is_some()
-        && path.components().all(|part| matches!(part, Component::Normal(_)))
-        && path.to_str().is_some_and(is_line)
+    env_file::stays_below(path) && path.to_str().is_some_and(is_line)
 }
 
 /// `ap-northeast-2`.
 pub(super) fn is_region(text: &str) -> bool {
     text.split('-').count() >= 3
         && text.ends_with(|c: char| c.is_ascii_digit())
-        && text.split('-').all(|part| {
-            !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-        })
+        && text
+            .split('-')
+            .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()))
 }
 
 /// A host name with an optional port, for a Host header.
