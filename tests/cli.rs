@@ -53,8 +53,25 @@ fn help_fits_80_columns_and_names_every_verb() {
     let help = run(dir.path(), &["--help"]);
     assert_eq!(help.code, 0);
     for verb in [
-        "run", "plan", "check", "status", "wait", "logs", "history", "set", "promote", "rollback", "retry", "pause",
-        "resume", "reconcile", "remove", "adopt", "import", "schema", "completions",
+        "run",
+        "plan",
+        "check",
+        "status",
+        "wait",
+        "logs",
+        "history",
+        "set",
+        "promote",
+        "rollback",
+        "retry",
+        "pause",
+        "resume",
+        "reconcile",
+        "remove",
+        "adopt",
+        "import",
+        "schema",
+        "completions",
     ] {
         assert!(help.out.lines().any(|line| line.trim_start().starts_with(verb)), "{verb} is missing:\n{}", help.out);
         let of_verb = run(dir.path(), &[verb, "--help"]);
@@ -139,7 +156,8 @@ fn a_sandbox_settles_once_and_says_what_it_did() {
 
 #[test]
 fn a_bad_tag_in_the_sandbox_ends_unsettled() {
-    let dir = with(&GOOD.replace("\"1.10\" ", "bad-1  ").replace("port: 8080", "port: 8080\n    health: {deadline: 1s}"));
+    let dir =
+        with(&GOOD.replace("\"1.10\" ", "bad-1  ").replace("port: 8080", "port: 8080\n    health: {deadline: 1s}"));
     let args = ["run", "desired", "--sandbox", "--once", "--listen", "none", "--state-dir", "state"];
     let ended = run(dir.path(), &args);
     assert_eq!(ended.code, 2, "{}{}", ended.out, ended.err);
@@ -186,7 +204,8 @@ fn set_commits_only_the_file() {
     let dir = with(GOOD);
     let git = |args: &[&str]| {
         let identity = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"];
-        let output = std::process::Command::new("git").current_dir(dir.path()).args(identity).args(args).output().unwrap();
+        let output =
+            std::process::Command::new("git").current_dir(dir.path()).args(identity).args(args).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
