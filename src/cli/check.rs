@@ -15,10 +15,12 @@ use super::{Surroundings, edges, text};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code: 0 valid, 1 not. What only this host can tell (Docker, nginx, env files) is a warning.
+#[command(
+    after_help = "Exit code: 0 valid, 1 not. What only this host can tell (Docker, nginx, env files) is a warning.
 
 Example:
-  holdfast check desired-state/prod")]
+  holdfast check desired-state/prod"
+)]
 pub(crate) struct CheckArgs {
     /// The folder of the desired state, or one file [default: `source` of holdfast.yaml].
     #[arg(env = "HOLDFAST_SOURCE", hide_env = true)]

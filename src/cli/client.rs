@@ -78,7 +78,8 @@ impl Client {
     /// # Errors
     /// When the controller does not answer, or refuses.
     pub(crate) async fn order(&self, path: &str, order: &Order<'_>) -> Result<Answer, Failure> {
-        let body = serde_json::to_vec(order).map_err(|error| Failure::new("could not write the order").because(error))?;
+        let body =
+            serde_json::to_vec(order).map_err(|error| Failure::new("could not write the order").because(error))?;
         let response = self.send(Method::POST, path, &[], Some(body)).await?;
         let text = self.body(response).await?;
         Ok(serde_json::from_str(&text).unwrap_or_default())

@@ -49,7 +49,18 @@ fn releases(from: &Release, to: &Release) -> Vec<Difference> {
         }
     };
     let Release {
-        repository, tag, digest, pull: _, port, env: _, env_file, volumes: _, logging, command, init, stop_timeout,
+        repository,
+        tag,
+        digest,
+        pull: _,
+        port,
+        env: _,
+        env_file,
+        volumes: _,
+        logging,
+        command,
+        init,
+        stop_timeout,
     } = to;
     field("image", Some(from.repository.to_string()), Some(repository.to_string()));
     field("tag", Some(from.tag.to_string()), Some(tag.to_string()));

@@ -35,7 +35,10 @@ pub(crate) fn set(
     let (before, after) = (parsed(&file, &text, settings), parsed(&file, &edited, settings));
     // A file that was wrong before may be put right one key at a time.
     if let (Ok(_), Err(errors)) = (&before, &after) {
-        return Err(Failure::from_words(format!("{}, so it is left as it was", what()), &source::error::in_words(errors)));
+        return Err(Failure::from_words(
+            format!("{}, so it is left as it was", what()),
+            &source::error::in_words(errors),
+        ));
     }
     let old = |key: &str| before.as_ref().ok().and_then(|state| shown(state.services.get(service)?, key));
     let changes = changes

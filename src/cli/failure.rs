@@ -109,7 +109,11 @@ mod tests {
 
     #[test]
     fn a_hint_in_an_edges_words_is_a_hint() {
-        for words in ["the lock is held; hint: stop it", "the lock is held\nhint: stop it", "the lock is held\n  hint: stop it\n"] {
+        for words in [
+            "the lock is held; hint: stop it",
+            "the lock is held\nhint: stop it",
+            "the lock is held\n  hint: stop it\n",
+        ] {
             let failure = Failure::from_words("could not start", words);
             assert_eq!(failure.source().map(ToString::to_string).as_deref(), Some("the lock is held"));
             assert_eq!(failure.hint(), Some("stop it"));

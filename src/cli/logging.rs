@@ -37,7 +37,9 @@ pub(crate) fn start(format: LogFormat) -> Result<(), Failure> {
     let wanted = std::env::var("HOLDFAST_LOG").unwrap_or_default();
     let wanted = if wanted.is_empty() { USUAL } else { &wanted };
     let filter = EnvFilter::try_new(wanted).map_err(|error| {
-        Failure::new("HOLDFAST_LOG is not understood").because(error).try_this("write it as `debug` or `holdfast=debug`")
+        Failure::new("HOLDFAST_LOG is not understood")
+            .because(error)
+            .try_this("write it as `debug` or `holdfast=debug`")
     })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(io::stdout);
     let done = match format {

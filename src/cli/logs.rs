@@ -16,7 +16,9 @@ const PAST: &str = "200";
 
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  holdfast logs\n  holdfast logs dangdang-api -f\n  holdfast logs -f -o json | jq .because")]
+#[command(
+    after_help = "Examples:\n  holdfast logs\n  holdfast logs dangdang-api -f\n  holdfast logs -f -o json | jq .because"
+)]
 pub(crate) struct LogsArgs {
     /// Only of this service.
     #[arg(value_parser = ServiceName::new)]

@@ -33,13 +33,19 @@ pub use failure::{Exit, Failure};
 
 /// Keeps watching a desired-state file and makes reality match it.
 #[derive(Debug, Parser)]
-#[command(name = "holdfast", version, max_term_width = 80, disable_help_subcommand = true, after_help = "\
+#[command(
+    name = "holdfast",
+    version,
+    max_term_width = 80,
+    disable_help_subcommand = true,
+    after_help = "\
 Start with:
   holdfast check desired-state/prod      is the file right?
   holdfast plan desired-state/prod       what would be done, and why?
   holdfast run desired-state/prod        do it, and keep it so
 
-Settings come from flags, then HOLDFAST_* variables, then holdfast.yaml.")]
+Settings come from flags, then HOLDFAST_* variables, then holdfast.yaml."
+)]
 struct Cli {
     #[command(flatten)]
     around: Surroundings,
@@ -51,10 +57,24 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 struct Surroundings {
     /// This machine's settings [default: ./holdfast.yaml, then /etc/holdfast/holdfast.yaml].
-    #[arg(long, global = true, env = "HOLDFAST_CONFIG", value_name = "FILE", hide_env = true, help_heading = "Everywhere")]
+    #[arg(
+        long,
+        global = true,
+        env = "HOLDFAST_CONFIG",
+        value_name = "FILE",
+        hide_env = true,
+        help_heading = "Everywhere"
+    )]
     config: Option<PathBuf>,
     /// Where the controller keeps its memory and control.sock.
-    #[arg(long, global = true, env = "HOLDFAST_STATE_DIR", value_name = "DIR", hide_env = true, help_heading = "Everywhere")]
+    #[arg(
+        long,
+        global = true,
+        env = "HOLDFAST_STATE_DIR",
+        value_name = "DIR",
+        hide_env = true,
+        help_heading = "Everywhere"
+    )]
     state_dir: Option<PathBuf>,
 }
 

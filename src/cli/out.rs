@@ -29,7 +29,8 @@ pub(crate) fn line(text: impl fmt::Display) -> Result<(), Failure> {
 /// # Errors
 /// When the output is closed or full.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new("could not write JSON").because(error))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|error| Failure::new("could not write JSON").because(error))?;
     line(text)
 }
 
@@ -65,7 +66,8 @@ pub(crate) fn colour() -> bool {
 
 /// Whether the surroundings forbid colour.
 pub(crate) fn colour_allowed() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
 }
 
 /// How text is set off where colour may be shown.

@@ -66,7 +66,8 @@ pub(crate) async fn run(args: &PlanArgs, around: &Surroundings) -> Result<Exit, 
     let desired = edges::read(&settings.source, &settings)?;
     let (wakes, woken) = Wakes::channel();
     let edges = edges::build_read_only(&settings, &wakes)?;
-    let memories = edges.store.load().await.map_err(|why| Failure::from_words("could not read the durable memory", &why))?;
+    let memories =
+        edges.store.load().await.map_err(|why| Failure::from_words("could not read the durable memory", &why))?;
     let mut names = everything(&desired, &memories, &edges).await;
     if let Some(only) = &args.service {
         if !names.contains(only) {
@@ -97,7 +98,11 @@ pub(crate) async fn run(args: &PlanArgs, around: &Surroundings) -> Result<Exit, 
 }
 
 /// Services of the file, of the memory and of the engine.
-async fn everything(desired: &DesiredState, memories: &BTreeMap<ServiceName, Memory>, edges: &Edges) -> BTreeSet<ServiceName> {
+async fn everything(
+    desired: &DesiredState,
+    memories: &BTreeMap<ServiceName, Memory>,
+    edges: &Edges,
+) -> BTreeSet<ServiceName> {
     let mut names: BTreeSet<ServiceName> = desired.services.keys().cloned().collect();
     let forgotten = Memory::default();
     names.extend(memories.iter().filter(|(_, memory)| **memory != forgotten).map(|(name, _)| name.clone()));
@@ -142,9 +147,8 @@ async fn look(
 
 /// Whether a verdict on a running replica is still to come.
 fn undecided(service: Option<&Service>, seen: &Snapshot) -> bool {
-    let waits = |replica: &Replica| {
-        replica.state == ReplicaState::Running && matches!(replica.health, Health::Unknown(_))
-    };
+    let waits =
+        |replica: &Replica| replica.state == ReplicaState::Running && matches!(replica.health, Health::Unknown(_));
     service.is_some() && seen.platform.replicas.seen().is_some_and(|replicas| replicas.iter().any(waits))
 }
 

@@ -12,15 +12,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controller::{Controller, Handle, OnceEnd, Options, Planner, RunError};
 use crate::model::names::ControllerId;
+use crate::plan;
 use crate::ports::{Source, Wake, Wakes};
 use crate::source::settings::Settings;
 use crate::web::{self, ServeError};
-use crate::plan;
 
+use super::Surroundings;
 use super::edges::{self, Kind};
 use super::failure::{Exit, Failure};
 use super::logging::{self, LogFormat};
-use super::Surroundings;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -151,10 +151,10 @@ fn settings(args: &RunArgs, around: &Surroundings) -> Result<Settings, Failure> 
         settings.listen = settings.listen.filter(|_| args.listen.is_some());
     }
     match settings.listen {
-        Some(address) if !address.ip().is_loopback() && !args.insecure => Err(Failure::new(format!(
-            "HTTP would listen on {address}, which others can reach, without encryption"
-        ))
-        .try_this("listen on 127.0.0.1 behind your nginx, or say --insecure")),
+        Some(address) if !address.ip().is_loopback() && !args.insecure => {
+            Err(Failure::new(format!("HTTP would listen on {address}, which others can reach, without encryption"))
+                .try_this("listen on 127.0.0.1 behind your nginx, or say --insecure"))
+        }
         _ => Ok(settings),
     }
 }

@@ -135,10 +135,7 @@ mod tests {
         for size in 1..text.len() {
             let mut parser = Parser::default();
             text.chunks(size).for_each(|chunk| parser.feed(chunk));
-            assert_eq!(
-                parser.take(),
-                Some(Message { id: Some(7), event: "step".into(), data: "{\"a\":1}".into() })
-            );
+            assert_eq!(parser.take(), Some(Message { id: Some(7), event: "step".into(), data: "{\"a\":1}".into() }));
             assert_eq!(parser.take(), Some(Message { id: Some(8), event: String::new(), data: "one\ntwo".into() }));
             assert_eq!(parser.take(), None);
         }

@@ -15,11 +15,13 @@ use super::{Surroundings, duration, out, status};
 
 /// Arguments of `wait`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code: 0 it serves, 3 it was rolled back or quarantined, 4 the time is over, 1 on an error.
+#[command(
+    after_help = "Exit code: 0 it serves, 3 it was rolled back or quarantined, 4 the time is over, 1 on an error.
 
 Examples:
   holdfast wait dangdang-api --source-revision \"$(git rev-parse HEAD)\"
-  holdfast wait dangdang-api --source-revision 3f2a1b9 --timeout 5m")]
+  holdfast wait dangdang-api --source-revision 3f2a1b9 --timeout 5m"
+)]
 pub(crate) struct WaitArgs {
     /// Which service.
     #[arg(value_parser = ServiceName::new)]
@@ -108,9 +110,7 @@ impl Progress {
         let WaitArgs { service, source_revision, timeout: _ } = args;
         let (text, exit) = match judge(status, service, source_revision, &mut self.in_force_once)? {
             Verdict::Serves => (format!("{service} serves {source_revision}"), Exit::Fine),
-            Verdict::Superseded(by) => {
-                (format!("{source_revision} was superseded; {service} serves {by}"), Exit::Fine)
-            }
+            Verdict::Superseded(by) => (format!("{source_revision} was superseded; {service} serves {by}"), Exit::Fine),
             Verdict::Failed(why) => (format!("{service} does not serve {source_revision}: {why}"), Exit::RolledBack),
             Verdict::NotYet(now) => {
                 if self.said != now {
@@ -162,7 +162,9 @@ fn matches(revision: &str, wanted: &str) -> bool {
 fn waiting_for_source(status: &Status, wanted: &str) -> String {
     match (&status.source.error, &status.source.revision) {
         (Some(error), _) => format!("the newest edit is rejected: {error}"),
-        (None, Some(revision)) => format!("{wanted} is not in force yet; {} is", revision.get(..12).unwrap_or(revision)),
+        (None, Some(revision)) => {
+            format!("{wanted} is not in force yet; {} is", revision.get(..12).unwrap_or(revision))
+        }
         (None, None) => "the controller has no desired state yet".to_owned(),
     }
 }
@@ -194,7 +196,9 @@ mod tests {
     fn status(source: &str, serves: Option<&str>, hold: Option<&str>) -> Status {
         let holds: Vec<_> = hold
             .iter()
-            .map(|reason| serde_json::json!({"reason": reason, "message": "it failed", "since": "2024-11-22T08:00:00Z"}))
+            .map(
+                |reason| serde_json::json!({"reason": reason, "message": "it failed", "since": "2024-11-22T08:00:00Z"}),
+            )
             .collect();
         let service = serde_json::json!({
             "name": "api", "platform": "docker", "phase": "Progressing", "stage": "starting green",
