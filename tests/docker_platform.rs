@@ -95,6 +95,8 @@ async fn a_taken_port_leaves_nothing_behind() {
 async fn a_command_that_is_not_there_leaves_nothing_behind() {
     let Some(bed) = gated("start") else { return };
     let mut run = bed.run(1, None);
+    // With docker-init the start itself succeeds and the container exits with 127.
+    run.release.init = false;
     run.release.command = vec!["/no/such/program".to_owned()];
     let error = bed.platform.perform(&PlatformStep::Run(Box::new(run))).await.unwrap_err();
     assert_eq!(error.kind, StepErrorKind::Refused, "{error}");
@@ -250,7 +252,7 @@ async fn last_words_are_the_last_lines() {
     let Some(bed) = gated("words") else { return };
     let mut run = bed.run(1, None);
     let script =
-        "for i in 1 2 3 4 5 6; do echo line $i; done; printf '\\033[31mfatal\\033[0m: no database\\n' >&2; exit 3";
+        "for i in 1 2 3 4 5 6; do echo line $i; done; printf '\\033[31mfatal\\033[0m: no database\\n'; exit 3";
     run.release.command = ["/bin/busybox", "sh", "-c", script].map(str::to_owned).to_vec();
     run.restart = Restart::No;
     bed.platform.perform(&PlatformStep::Run(Box::new(run.clone()))).await.unwrap();

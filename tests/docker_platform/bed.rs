@@ -24,13 +24,13 @@ const PASSWORD: &str = "pa?s~>>??~~rd";
 const HTPASSWD: &str = "holdfast:$2b$05$wHDP2Nyn2rd3QeyKv68FsuPB0FJeDw5EhSLmsw9QgCiT5hYDjt7yW\n";
 
 /// Runs `docker` and returns what it printed.
-pub fn docker(arguments: &[&str]) -> String {
+pub(crate) fn docker(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).env("DOCKER_BUILDKIT", "0").output().unwrap();
     assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-pub fn service_name(case: &str) -> ServiceName {
+pub(crate) fn service_name(case: &str) -> ServiceName {
     ServiceName::new(&format!("docker-{case}-{}", std::process::id())).unwrap()
 }
 
@@ -39,7 +39,7 @@ fn controller(name: &ServiceName) -> ControllerId {
 }
 
 /// A blue/green service with two replicas of a local image.
-pub fn service(name: &ServiceName, image: &str) -> want::Service {
+pub(crate) fn service(name: &ServiceName, image: &str) -> want::Service {
     let second = Duration::from_secs(1);
     want::Service {
         name: name.clone(),
@@ -101,7 +101,7 @@ impl Registry for Account {
 }
 
 /// A platform of its own controller id.
-pub fn platform(endpoint: &str, controller: Option<ControllerId>, env_root: &Path) -> Arc<Docker> {
+pub(crate) fn platform(endpoint: &str, controller: Option<ControllerId>, env_root: &Path) -> Arc<Docker> {
     with(endpoint, controller, env_root, None)
 }
 
@@ -123,20 +123,20 @@ fn with(
 }
 
 /// One test's corner of the engine.
-pub struct Bed {
-    pub platform: Arc<Docker>,
-    pub service: want::Service,
+pub(crate) struct Bed {
+    pub(crate) platform: Arc<Docker>,
+    pub(crate) service: want::Service,
     /// Its own name and tag for the test image.
-    pub image: String,
+    pub(crate) image: String,
     /// The image's id.
-    pub digest: Digest,
+    pub(crate) digest: Digest,
     /// Containers without our labels, to be removed too.
-    pub extra: Vec<String>,
-    pub folder: tempfile::TempDir,
+    pub(crate) extra: Vec<String>,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 /// The bed of `case`; none, with a line that says so, when the engine may not be used.
-pub fn gated(case: &str) -> Option<Bed> {
+pub(crate) fn gated(case: &str) -> Option<Bed> {
     if std::env::var_os("HOLDFAST_TEST_DOCKER").is_none_or(|value| value != "1") {
         println!("not run: {case} needs a Docker Engine; run `make test` or set HOLDFAST_TEST_DOCKER=1");
         return None;
@@ -165,27 +165,27 @@ pub fn gated(case: &str) -> Option<Bed> {
 }
 
 impl Bed {
-    pub fn name(&self, slot: u32) -> String {
+    pub(crate) fn name(&self, slot: u32) -> String {
         container_name(&self.service.name, Group::Blue, slot)
     }
 
-    pub async fn look(&self) -> PlatformSeen {
+    pub(crate) async fn look(&self) -> PlatformSeen {
         self.platform.look(LookAt { name: &self.service.name, service: Some(&self.service) }).await
     }
 
-    pub async fn replicas(&self) -> Vec<Replica> {
+    pub(crate) async fn replicas(&self) -> Vec<Replica> {
         match self.look().await.replicas {
             Fact::Seen(replicas) => replicas,
             other => panic!("{other:?}"),
         }
     }
 
-    pub async fn free_port(&self) -> u16 {
+    pub(crate) async fn free_port(&self) -> u16 {
         self.look().await.free_ports[&Group::Blue][0]
     }
 
     /// A blue container of the test image with an env file, a mount and limits.
-    pub fn run(&self, slot: u32, host_port: Option<u16>) -> RunContainer {
+    pub(crate) fn run(&self, slot: u32, host_port: Option<u16>) -> RunContainer {
         // The digest of what `gated` writes.
         let version = EnvFileVersion {
             path: "app.env".into(),
@@ -209,7 +209,7 @@ impl Bed {
     }
 
     /// The labels of `run`, as `docker create -l` takes them.
-    pub fn labels(&self, run: &RunContainer) -> Vec<String> {
+    pub(crate) fn labels(&self, run: &RunContainer) -> Vec<String> {
         let mut labels = vec![
             format!("holdfast.controller={}", controller(&self.service.name)),
             format!("holdfast.service={}", run.service),
@@ -221,7 +221,7 @@ impl Bed {
         labels
     }
 
-    pub async fn start(&self, slot: u32) -> Target {
+    pub(crate) async fn start(&self, slot: u32) -> Target {
         let run = self.run(slot, Some(self.free_port().await));
         assert_eq!(self.platform.perform(&PlatformStep::Run(Box::new(run.clone()))).await, Ok(Ensured::Changed));
         let replicas = self.replicas().await;
@@ -229,7 +229,7 @@ impl Bed {
         Target { id: found.id.clone(), name: run.name, service: run.service }
     }
 
-    pub fn with_credentials(&self, credentials: Option<Credentials>) -> Arc<Docker> {
+    pub(crate) fn with_credentials(&self, credentials: Option<Credentials>) -> Arc<Docker> {
         with(SOCKET, Some(controller(&self.service.name)), self.folder.path(), credentials)
     }
 }
@@ -261,14 +261,14 @@ impl Drop for Bed {
 }
 
 /// A registry process with one user, holding the bed's image under one digest.
-pub struct PrivateRegistry {
+pub(crate) struct PrivateRegistry {
     process: Child,
-    pub repository: Repository,
-    pub digest: Digest,
+    pub(crate) repository: Repository,
+    pub(crate) digest: Digest,
 }
 
 impl PrivateRegistry {
-    pub fn start(bed: &Bed) -> Self {
+    pub(crate) fn start(bed: &Bed) -> Self {
         let folder = bed.folder.path();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let host = format!("127.0.0.1:{port}");
@@ -304,7 +304,7 @@ impl PrivateRegistry {
         Self { process, repository: Repository::new(&format!("{host}/{}", bed.service.name)).unwrap(), digest }
     }
 
-    pub fn credentials(&self) -> Credentials {
+    pub(crate) fn credentials(&self) -> Credentials {
         Credentials {
             username: "holdfast".to_owned(),
             password: Secret::new(PASSWORD.to_owned()),
