@@ -251,8 +251,7 @@ async fn local_images_are_known_by_id_and_kept_under_a_tag() {
 async fn last_words_are_the_last_lines() {
     let Some(bed) = gated("words") else { return };
     let mut run = bed.run(1, None);
-    let script =
-        "for i in 1 2 3 4 5 6; do echo line $i; done; printf '\\033[31mfatal\\033[0m: no database\\n'; exit 3";
+    let script = "for i in 1 2 3 4 5 6; do echo line $i; done; printf '\\033[31mfatal\\033[0m: no database\\n'; exit 3";
     run.release.command = ["/bin/busybox", "sh", "-c", script].map(str::to_owned).to_vec();
     run.restart = Restart::No;
     bed.platform.perform(&PlatformStep::Run(Box::new(run.clone()))).await.unwrap();

@@ -65,7 +65,12 @@ fn unanswered<T>() -> Fact<T> {
 }
 
 fn no_nginx() -> crate::model::snapshot::NginxSeen {
-    crate::model::snapshot::NginxSeen { file: unanswered(), processes: unanswered(), included: unanswered(), loaded: false }
+    crate::model::snapshot::NginxSeen {
+        file: unanswered(),
+        processes: unanswered(),
+        included: unanswered(),
+        loaded: false,
+    }
 }
 
 async fn patiently<T>(asked: impl Future<Output = T>, otherwise: impl FnOnce() -> T) -> T {

@@ -202,7 +202,7 @@ pub struct ServersFile {
 pub struct Worker {
     /// Process id.
     pub pid: u32,
-    /// Start, milliseconds since boot, as `/proc` counts them: stable for the life of the process.
+    /// Start, milliseconds since the epoch, rounded down to a tick of `/proc`.
     pub started_ms: i64,
 }
 

@@ -354,5 +354,8 @@ fn back_if_failing(it: &Situation<'_>, out: &mut Decision, committed: &Committed
     }
     let why = format!("unhealthy during bake: {why}");
     let quarantine = Quarantine { why, at: it.now, tag: committed.release.tag.to_string() };
-    out.before.push((MemoryChange::Quarantine(committed.release.hash(), quarantine), "it failed while the old colour was still warm".to_owned()));
+    out.before.push((
+        MemoryChange::Quarantine(committed.release.hash(), quarantine),
+        "it failed while the old colour was still warm".to_owned(),
+    ));
 }

@@ -137,8 +137,8 @@ impl Traffic for Nginx {
         };
         let loaded = match (&file, &processes) {
             (Fact::Seen(file), Fact::Seen(processes)) => {
-                let young = boot.younger_than_ms(reload::ceil_ms(file.changed_at));
-                !processes.workers.is_empty() && processes.workers.iter().all(|worker| worker.started_ms >= young)
+                let changed = reload::ceil_ms(file.changed_at);
+                !processes.workers.is_empty() && processes.workers.iter().all(|worker| worker.started_ms > changed)
             }
             _ => false,
         };
