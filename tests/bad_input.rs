@@ -1,5 +1,12 @@
 //! Bad input, each with its message in a snapshot; and torn, deep and huge input.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails, helpers outside `#[test]` functions too"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,12 @@
 //! The program as people and CI call it: output, exit codes, hints. No engine is needed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails, helpers outside `#[test]` functions too"
+)]
+
 use std::fs;
 use std::path::Path;
 

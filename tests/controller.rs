@@ -1,5 +1,12 @@
 //! The controller on fake edges and a toy planner: what holds whatever is planned.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails, helpers outside `#[test]` functions too"
+)]
+
 mod fakes;
 
 use std::sync::Arc;

@@ -3,6 +3,13 @@
 //! Needs an engine at unix:///var/run/docker.sock and static busybox; runs only with `HOLDFAST_TEST_DOCKER=1`, which
 //! `make test` sets. Touches only what it made itself.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails, helpers outside `#[test]` functions too"
+)]
+
 #[path = "docker_platform/bed.rs"]
 mod bed;
 

@@ -1,4 +1,11 @@
 //! Switches on a real nginx: needs `HOLDFAST_TEST_NGINX=1`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails, helpers outside `#[test]` functions too"
+)]
 #![allow(missing_docs, reason = "tests")]
 
 #[path = "support/nginx.rs"]

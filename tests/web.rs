@@ -1,5 +1,12 @@
 //! The routes on real listeners, in front of a controller on fake edges.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails, helpers outside `#[test]` functions too"
+)]
+
 mod fakes;
 
 use std::time::Duration;

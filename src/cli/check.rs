@@ -52,7 +52,7 @@ pub(crate) async fn run(args: &CheckArgs, around: &Surroundings) -> Result<Exit,
         // Valid as a whole, so it can be read.
         host(&settings, &edges::read(&path, &settings)?).await;
     }
-    let names: Vec<&str> = report.services.iter().map(|name| name.as_str()).collect();
+    let names: Vec<&str> = report.services.iter().map(crate::model::names::ServiceName::as_str).collect();
     let first = format!("{}: {}: ", path.display(), counted(names.len(), "service"));
     out::line(text::wrap_at(&first, 2, &names.join(", ")).trim_end_matches([' ', ':']))?;
     Ok(Exit::Fine)

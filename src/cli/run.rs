@@ -200,7 +200,7 @@ async fn serve(
     let mut servers = JoinSet::new();
     if let Some(address) = settings.listen {
         let access = edges::access(settings)?;
-        let listener = web::bind_tcp(address, args.insecure).await.map_err(could_not_serve)?;
+        let listener = web::bind_tcp(address, args.insecure).await.map_err(|error| could_not_serve(&error))?;
         servers.spawn(web::serve_listener(listener, web::router(handle.clone(), access), shutdown.clone()));
     }
     let socket = settings.state_dir.join("control.sock");
@@ -209,7 +209,7 @@ async fn serve(
     Ok(servers)
 }
 
-fn could_not_serve(error: ServeError) -> Failure {
+fn could_not_serve(error: &ServeError) -> Failure {
     Failure::from_words("could not answer requests", &error.to_string())
 }
 
@@ -218,7 +218,7 @@ async fn broken(servers: &mut JoinSet<Result<(), ServeError>>) -> Failure {
     while let Some(ended) = servers.join_next().await {
         match ended {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return could_not_serve(error),
+            Ok(Err(error)) => return could_not_serve(&error),
             Err(error) => return Failure::new("could not answer requests").because(error),
         }
     }

@@ -1,4 +1,5 @@
 //! Lowering on a Docker host: targets of groups become containers to run and to remove.
+// Long because the classes of replicas and what is done about each stand side by side.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

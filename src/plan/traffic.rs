@@ -64,6 +64,7 @@ pub struct Lowered {
 }
 
 /// Compares what is wanted with what is written and loaded.
+#[expect(clippy::too_many_lines, reason = "one comparison from top to bottom; splitting it hides the order")]
 pub fn lower(
     service: &Service,
     seen: &NginxSeen,

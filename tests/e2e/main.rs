@@ -2,6 +2,12 @@
 //!
 //! Switched on by `HOLDFAST_TEST_DOCKER=1` (`make test` does). Every test lives in a [`support::world::World`] of its own.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails, helpers outside `#[test]` functions too"
+)]
 #![expect(clippy::expect_used, clippy::panic, reason = "the harness of tests: a failure is a failed test")]
 
 mod colours;

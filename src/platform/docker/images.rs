@@ -181,7 +181,7 @@ impl Docker {
         let mut done = Ensured::AlreadySo;
         let own = kept_tag(service, digest);
         for reference in references {
-            if *reference != own && !split_digest(reference).is_some_and(|(_, named)| named == *digest) {
+            if *reference != own && split_digest(reference).is_none_or(|(_, named)| named != *digest) {
                 return Err(StepError::refused(format!("{reference} is no reference of ours")));
             }
             let removed = self

@@ -82,12 +82,12 @@ fn publish(scope: &mut Scope<'_, '_>, raw: &RawDocker, strategy: Strategy, repli
             scope.expected(&["docker", "publish"], what, "one range, like `3030-3039`");
         }
     }
-    if let (Some(blue), Some(green)) = (publish.blue, publish.green) {
-        if super::across::overlap(blue, green) {
-            let what = format!("`blue` ({blue}) and `green` ({green}) share ports");
-            scope.error(&["docker", "publish", "green"], what).hint =
-                Some("both colours run at once during a rollout: give each its own range".to_owned());
-        }
+    if let (Some(blue), Some(green)) = (publish.blue, publish.green)
+        && super::across::overlap(blue, green)
+    {
+        let what = format!("`blue` ({blue}) and `green` ({green}) share ports");
+        scope.error(&["docker", "publish", "green"], what).hint =
+            Some("both colours run at once during a rollout: give each its own range".to_owned());
     }
     if !raw.port.is_given() {
         scope.error(&["docker", "publish"], "`publish` needs a `port` to publish").hint =

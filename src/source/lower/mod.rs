@@ -186,11 +186,11 @@ fn lower_services(lowered: &mut Lowered<'_>, raw: &RawFile, aws: Option<&AwsGuar
 /// The defaults that fit a service: it names its own health check, its own spelling of the colour.
 fn defaults_for(defaults: &RawService, written: &RawService) -> RawService {
     let mut defaults = defaults.clone();
-    if let (Given::Value(theirs), Given::Value(own)) = (&mut defaults.health, &written.health) {
-        if health::kinds(own).len() + usize::from(own.grpc.is_given()) > 0 {
-            (theirs.http, theirs.tcp, theirs.grpc) = (Given::Missing, Given::Missing, Given::Missing);
-            (theirs.container, theirs.running) = (Given::Missing, Given::Missing);
-        }
+    if let (Given::Value(theirs), Given::Value(own)) = (&mut defaults.health, &written.health)
+        && health::kinds(own).len() + usize::from(own.grpc.is_given()) > 0
+    {
+        (theirs.http, theirs.tcp, theirs.grpc) = (Given::Missing, Given::Missing, Given::Missing);
+        (theirs.container, theirs.running) = (Given::Missing, Given::Missing);
     }
     if written.active_colour.is_given() || written.active_color.is_given() {
         (defaults.active_colour, defaults.active_color) = (Given::Missing, Given::Missing);
@@ -260,18 +260,18 @@ fn acknowledged(report: &mut Report<'_>, raw: &RawFile) -> BTreeSet<ServiceName>
 fn aws(report: &mut Report<'_>, raw: &RawFile) -> Option<AwsGuard> {
     let guard = raw.aws.get()?;
     let account = guard.account.get().map(|account| account.0.clone());
-    if let Some(account) = &account {
-        if account.len() != 12 || !account.chars().all(|c| c.is_ascii_digit()) {
-            report.error(&["aws", "account"], format!("`account`: found `{}`", shown(account))).expected =
-                Some("12 digits, in quotes".to_owned());
-        }
+    if let Some(account) = &account
+        && (account.len() != 12 || !account.chars().all(|c| c.is_ascii_digit()))
+    {
+        report.error(&["aws", "account"], format!("`account`: found `{}`", shown(account))).expected =
+            Some("12 digits, in quotes".to_owned());
     }
     let region = guard.region.get().map(|region| region.0.clone());
-    if let Some(region) = &region {
-        if !text::is_region(region) {
-            report.error(&["aws", "region"], format!("`region`: found `{}`", shown(region))).expected =
-                Some("an AWS region like `ap-northeast-2`".to_owned());
-        }
+    if let Some(region) = &region
+        && !text::is_region(region)
+    {
+        report.error(&["aws", "region"], format!("`region`: found `{}`", shown(region))).expected =
+            Some("an AWS region like `ap-northeast-2`".to_owned());
     }
     if account.is_none() && region.is_none() {
         report.error(&["aws"], "`aws` guards nothing").hint = Some("add `account`, `region` or both".to_owned());
