@@ -1,3 +1,6 @@
+//! Every rule of a rollout as one transcript.
+// Long because it is a list: one rule, one test.
+
 use insta::assert_snapshot;
 
 use super::world::{World, name, service};
