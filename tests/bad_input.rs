@@ -402,10 +402,10 @@ proptest! {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index")]
         let index = (at * (bytes.len() - 2) as f64) as usize;
         (bytes[index], bytes[index + 1]) = (byte, other);
-        if let Ok(text) = std::str::from_utf8(&bytes) {
-            if let Ok(state) = parse(&[("a.yaml", text)]) {
-                prop_assert!(!state.services.is_empty() || !state.acknowledged.is_empty());
-            }
+        if let Ok(text) = std::str::from_utf8(&bytes)
+            && let Ok(state) = parse(&[("a.yaml", text)])
+        {
+            prop_assert!(!state.services.is_empty() || !state.acknowledged.is_empty());
         }
     }
 

@@ -43,7 +43,7 @@ impl Site {
     }
     async fn post(&self, path: &str, token: Option<&str>, body: &'static str) -> (StatusCode, String) {
         let request = self.http.post(format!("{}{path}", self.base)).body(body);
-        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        let request = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
         let response = request.send().await.unwrap();
         (response.status(), response.text().await.unwrap())
     }

@@ -219,7 +219,7 @@ fn a_newer_release_ends_the_bake_but_never_the_drain() {
     world.turn();
     let plan = world.plan();
     assert!(plan.stages.is_empty(), "{plan:?}");
-    assert_eq!(plan.holds.iter().map(|it| it.reason()).collect::<Vec<_>>(), ["Draining"]);
+    assert_eq!(plan.holds.iter().map(crate::plan::hold::Hold::reason).collect::<Vec<_>>(), ["Draining"]);
     world.leaving = false;
     let log = world.run();
     assert!(log.contains("remove api-blue-1"), "{log}");

@@ -1,3 +1,5 @@
+//! The world in memory, lived in.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

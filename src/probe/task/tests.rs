@@ -1,3 +1,5 @@
+//! Probing, against small servers and a paused clock.
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};

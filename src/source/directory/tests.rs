@@ -1,3 +1,5 @@
+//! Every way an editor or a deploy writes a file is seen.
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;

@@ -1,3 +1,5 @@
+//! Edits change their target and nothing else.
+
 use super::*;
 
 const FILE: &str = "# top\nservices:\n  # the api\n  hello:\n    image: app   # image\n    tag: v1   # the line CI bumps\n    \
@@ -52,7 +54,7 @@ fn an_empty_value_removes_the_key() {
 
 #[test]
 fn what_is_unknown_gets_a_hint() {
-    let told = |result: Result<String, EditError>| result.map_or_else(|error| error.to_string(), |text| text);
+    let told = |result: Result<String, EditError>| result.unwrap_or_else(|error| error.to_string());
     assert!(told(edit(FILE, "helo", "tag", "v2")).contains("did you mean `hello`?"));
     assert!(told(edit(FILE, "hello", "replica", "2")).contains("did you mean `replicas`?"));
     assert!(told(edit(FILE, "hello", "docker", "2")).contains("is a map or a list"));
