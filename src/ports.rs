@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::model::desired::{AwsGuard, Check, DesiredState, NginxTraffic, Service, SourceRevision};
+use crate::model::env_file::EnvVariables;
 use crate::model::event::{Event, HistoryEntry};
 use crate::model::image::{Digest, Repository, TagSpec};
 use crate::model::memory::{Memory, MemoryChange};
@@ -217,6 +218,11 @@ pub trait Source: Send + Sync {
 pub trait EnvFiles: Send + Sync {
     /// The version of `path` under `envRoot`. `Absent`: no such file.
     async fn version(&self, path: &std::path::Path) -> Fact<EnvFileVersion>;
+    /// The variables of exactly the version `wanted`, in the order of the file.
+    ///
+    /// # Errors
+    /// When the file is another one by now, is gone or cannot be read.
+    async fn variables(&self, wanted: &EnvFileVersion) -> Result<EnvVariables, Why>;
 }
 
 /// Durable memory and history.

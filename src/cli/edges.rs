@@ -130,7 +130,7 @@ fn real(settings: &Settings, store: Arc<dyn Store>, wakes: &Wakes, clock: Arc<dy
         former: former(&settings.state_dir),
         endpoint: settings.docker.clone(),
         ports: settings.ports,
-        env_root: settings.env_root.clone(),
+        env_files: env_files(settings),
         registry: registry.clone(),
         clock: Arc::clone(&clock),
     });
@@ -193,7 +193,7 @@ pub(crate) fn docker(settings: &Settings) -> Arc<Docker> {
         former: Vec::new(),
         endpoint: settings.docker.clone(),
         ports: settings.ports,
-        env_root: settings.env_root.clone(),
+        env_files: env_files(settings),
         registry: Images::new(ImagesOptions { registries: Vec::new(), clock: Arc::clone(&clock) }),
         clock,
     })

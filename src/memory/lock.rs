@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
+use crate::model::hash::sha256_hex;
 
 use super::failure;
 use crate::model::names::ControllerId;
@@ -80,11 +80,8 @@ fn bind(controller: &ControllerId, endpoint: &str) -> Result<UnixListener, Why> 
 
 fn address(controller: &ControllerId, endpoint: &str) -> std::io::Result<SocketAddr> {
     // An abstract name has 107 bytes at most, an endpoint may be longer.
-    let mut engine = String::new();
-    for byte in &Sha256::digest(same_engine(endpoint).as_bytes())[..8] {
-        engine.push_str(&format!("{byte:02x}"));
-    }
-    SocketAddr::from_abstract_name(format!("holdfast/{controller}/{engine}"))
+    let engine = sha256_hex(same_engine(endpoint));
+    SocketAddr::from_abstract_name(format!("holdfast/{controller}/{}", &engine[..16]))
 }
 
 /// One engine, one text: a socket is named by its path, `/var/run` is `/run`.

@@ -2,8 +2,7 @@
 
 use std::path::{Component, Path};
 
-use sha2::{Digest as _, Sha256};
-
+use super::hash::sha256_hex;
 use super::release::EnvFileVersion;
 use super::secret::Secret;
 
@@ -70,8 +69,7 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<(EnvFileVersion, EnvVariables)
 
 /// The version of an env file: its path as written and the digest of its bytes.
 pub fn version(path: &Path, bytes: &[u8]) -> EnvFileVersion {
-    let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    EnvFileVersion { path: path.to_owned(), sha256 }
+    EnvFileVersion { path: path.to_owned(), sha256: sha256_hex(bytes) }
 }
 
 /// Whether `path` stays below the folder it is joined to: relative, no `..`.

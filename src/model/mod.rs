@@ -4,6 +4,7 @@ pub mod colour;
 pub mod desired;
 pub mod env_file;
 pub mod event;
+pub mod hash;
 pub mod image;
 pub mod memory;
 pub mod names;

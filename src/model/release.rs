@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use super::hash::sha256_hex;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::desired::{Logging, Pull, Service};
 use super::image::{Digest, Repository, Tag};
@@ -149,10 +149,6 @@ impl Release {
         };
         // Serialising plain strings, numbers and maps of them into memory cannot fail.
         let bytes = serde_json::to_vec(&hashed).unwrap_or_default();
-        let mut text = String::from("v1:");
-        for byte in &Sha256::digest(&bytes)[..8] {
-            text.push_str(&format!("{byte:02x}"));
-        }
-        ReleaseHash(text)
+        ReleaseHash(format!("v1:{}", &sha256_hex(bytes)[..16]))
     }
 }

@@ -202,7 +202,7 @@ fn remembered_first(steps: &[&Step], memory: &Memory) -> Result<(), String> {
                 return Err(format!("memory: {} runs before its rollout is remembered", run.name));
             }
             Step::Traffic(step) => {
-                let sha256 = super::traffic::sha256_of(&TrafficStep::render(&step.service, &step.servers));
+                let sha256 = crate::model::hash::sha256_hex(TrafficStep::render(&step.service, &step.servers));
                 if open.as_ref() != Some(&sha256) {
                     return Err("memory: the servers file is written before the switch is remembered".to_owned());
                 }

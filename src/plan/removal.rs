@@ -77,7 +77,7 @@ fn end_requests(
         return None;
     }
     if !servers.is_empty() || !seen.loaded {
-        let sha256 = super::traffic::sha256_of(&TrafficStep::render(name, &[]));
+        let sha256 = crate::model::hash::sha256_hex(TrafficStep::render(name, &[]));
         let open = Switch { to: committed.group, from: None, sha256, opened_at: now, confirmed: None };
         plan.remember(vec![(MemoryChange::OpenSwitch(Box::new(open)), BECAUSE.to_owned())]);
         let reload = processes.is_some() && matches!(seen.included, Fact::Seen(true) | Fact::Unreadable(_));

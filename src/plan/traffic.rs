@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 
 use crate::model::colour::Group;
 use crate::model::desired::{DriftField, Service};
+use crate::model::hash::sha256_hex;
 use crate::model::memory::{Confirmed, Memory, MemoryChange, Switch};
 use crate::model::snapshot::{Fact, NginxProcesses, NginxSeen};
 
@@ -16,12 +16,7 @@ use super::step::{PlannedStep, Step, TrafficStep};
 
 /// SHA-256 of the servers file for `servers`, hex.
 pub fn servers_sha256(service: &Service, servers: &[SocketAddr]) -> String {
-    sha256_of(&TrafficStep::render(&service.name, servers))
-}
-
-/// SHA-256 of `text`, hex.
-pub fn sha256_of(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256_hex(TrafficStep::render(&service.name, servers))
 }
 
 /// Whether the workers that accept are the ones seen to load the file, and the file is unchanged.

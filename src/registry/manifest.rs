@@ -1,8 +1,8 @@
 //! Manifests: which are asked for, and the digest in or of an answer.
 
+use crate::model::hash::sha256_hex;
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::model::image::Digest;
 
@@ -30,11 +30,7 @@ pub(super) fn digest_of(body: &[u8]) -> Option<Digest> {
     if manifest.schema_version != 2 {
         return None;
     }
-    let mut text = String::from("sha256:");
-    for byte in Sha256::digest(body) {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    Digest::new(&text).ok()
+    Digest::new(&format!("sha256:{}", sha256_hex(body))).ok()
 }
 
 /// Whether the body of a 404 says that the tag or the repository is unknown.

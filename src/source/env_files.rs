@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use crate::model::env_file;
+use crate::model::env_file::{self, EnvVariables};
 use crate::model::release::EnvFileVersion;
-use crate::model::snapshot::Fact;
+use crate::model::snapshot::{Fact, Why};
 use crate::ports::EnvFiles;
 
 /// The folder of env files; nothing outside it is ever read.
@@ -75,12 +75,24 @@ impl EnvRoot {
 impl EnvFiles for EnvRoot {
     async fn version(&self, path: &Path) -> Fact<EnvFileVersion> {
         let (root, path) = (self.clone(), path.to_owned());
-        let read = tokio::task::spawn_blocking(move || root.read(&path)).await;
-        match read {
+        match tokio::task::spawn_blocking(move || root.read(&path)).await {
             Ok(Fact::Seen((version, _))) => Fact::Seen(version),
             Ok(Fact::Absent) => Fact::Absent,
             Ok(Fact::Unreadable(why)) => Fact::Unreadable(why),
             Err(error) => Fact::Unreadable(format!("reading was interrupted: {error}")),
+        }
+    }
+
+    async fn variables(&self, wanted: &EnvFileVersion) -> Result<EnvVariables, Why> {
+        let (root, path) = (self.clone(), wanted.path.clone());
+        let read = tokio::task::spawn_blocking(move || root.read(&path)).await;
+        let path = wanted.path.display();
+        match read {
+            Ok(Fact::Seen((found, variables))) if found == *wanted => Ok(variables),
+            Ok(Fact::Seen(_)) => Err(format!("env file {path} changed since it was looked at")),
+            Ok(Fact::Absent) => Err(format!("env file {path} is not there")),
+            Ok(Fact::Unreadable(why)) => Err(format!("env file {path} cannot be read: {why}")),
+            Err(error) => Err(format!("reading env file {path} was interrupted: {error}")),
         }
     }
 }
@@ -88,6 +100,19 @@ impl EnvFiles for EnvRoot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn variables_are_those_of_the_version_that_was_planned_with() -> std::io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        std::fs::write(dir.path().join(".env"), "A=1\n")?;
+        let env = EnvRoot::new(dir.path().to_owned());
+        let Fact::Seen(version) = env.version(Path::new(".env")).await else { panic!("it is there") };
+        let known = env.variables(&version).await.unwrap();
+        assert_eq!((known[0].0.as_str(), known[0].1.reveal().as_str()), ("A", "1"));
+        std::fs::write(dir.path().join(".env"), "A=2\n")?;
+        assert_eq!(env.variables(&version).await.unwrap_err(), "env file .env changed since it was looked at");
+        Ok(())
+    }
 
     #[test]
     fn only_what_lies_below_the_root_is_read() -> std::io::Result<()> {

@@ -17,6 +17,7 @@ use holdfast::model::snapshot::{Fact, PlatformSeen, Replica, Why};
 use holdfast::plan::step::{Ensured, PlatformStep, RunContainer, Target};
 use holdfast::platform::docker::{Docker, DockerOptions};
 use holdfast::ports::{Credentials, LookAt, Platform, Registry, WallClock};
+use holdfast::source::env_files::EnvRoot;
 
 const SOCKET: &str = "unix:///var/run/docker.sock";
 /// With characters that plain base64 writes as `/` and the engine then ignores.
@@ -116,7 +117,7 @@ fn with(
         former: Vec::new(),
         endpoint: endpoint.to_owned(),
         ports: want::PortRange { first: 28000, last: 28999 },
-        env_root: env_root.to_owned(),
+        env_files: Arc::new(EnvRoot::new(env_root.to_owned())),
         registry: Arc::new(Account(credentials)),
         clock: Arc::new(WallClock),
     })

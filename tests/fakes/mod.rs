@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use holdfast::controller::{Controller, Handle, Options, Planner};
 use holdfast::model::colour::Group;
 use holdfast::model::desired::*;
+use holdfast::model::env_file::EnvVariables;
 use holdfast::model::event::{Event, EventKind, HistoryEntry};
 use holdfast::model::image::{Digest, Repository, Tag, TagSpec};
 use holdfast::model::memory::{Committed, Memory, MemoryChange};
@@ -275,6 +276,9 @@ impl Probe for Edge {
 impl EnvFiles for Edge {
     async fn version(&self, _: &Path) -> Fact<EnvFileVersion> {
         Fact::Absent
+    }
+    async fn variables(&self, _: &EnvFileVersion) -> Result<EnvVariables, Why> {
+        Ok(EnvVariables::new())
     }
 }
 

@@ -164,7 +164,7 @@ impl World {
         let file = match &self.file {
             None => Fact::Absent,
             Some((text, servers)) => Fact::Seen(ServersFile {
-                sha256: crate::plan::traffic::sha256_of(text),
+                sha256: crate::model::hash::sha256_hex(text),
                 servers: servers.clone(),
                 changed_at: self.now,
             }),

@@ -8,7 +8,7 @@
 //! | `ports` | free loopback ports, leased per service |
 //! | `run`, `change`, `images` | the steps |
 //! | `events` | the stream that makes lists old and wakes services |
-//! | `env_file`, `logs`, `import` | env files, last words, `holdfast import docker` |
+//! | `logs`, `import` | last words, `holdfast import docker` |
 //!
 //! The socket is as good as root, so what can be asked of it is fixed here. Read: `/version`, `/_ping`,
 //! `/containers/json`, `/containers/{id}/json`, `/containers/{id}/logs`, `/images/json`, `/images/{name}/json`, `/events`.
@@ -25,7 +25,6 @@
 mod change;
 mod classify;
 mod engine;
-mod env_file;
 mod events;
 mod images;
 mod import;
@@ -36,7 +35,6 @@ mod run;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -49,9 +47,8 @@ use crate::model::image::{Digest, Repository, TagSpec};
 use crate::model::names::{ControllerId, ServiceName};
 use crate::model::snapshot::{Fact, Health, Owned, PlatformSeen, Replica, Why};
 use crate::plan::step::{Ensured, PlatformStep};
-use crate::ports::{Clock, LookAt, Platform, Registry, StepError, Wakes};
+use crate::ports::{Clock, EnvFiles, LookAt, Platform, Registry, StepError, Wakes};
 use engine::{Engine, lock};
-pub use env_file::EnvFolder;
 use events::Interests;
 use labels::Owners;
 use ports::Leases;
@@ -68,8 +65,8 @@ pub struct DockerOptions {
     pub endpoint: String,
     /// Loopback ports for groups without a range of their own.
     pub ports: PortRange,
-    /// Where env files are.
-    pub env_root: PathBuf,
+    /// Where the variables of env files come from.
+    pub env_files: Arc<dyn EnvFiles>,
     /// Credentials for pulls.
     pub registry: Arc<dyn Registry>,
     /// For leases and the event stream.
@@ -84,7 +81,7 @@ pub struct Docker {
     default_ports: PortRange,
     leases: Mutex<Leases>,
     interests: Mutex<Interests>,
-    env_files: EnvFolder,
+    env_files: Arc<dyn EnvFiles>,
     registry: Arc<dyn Registry>,
     clock: Arc<dyn Clock>,
 }
@@ -92,7 +89,7 @@ pub struct Docker {
 impl Docker {
     /// An engine that is not connected to yet: nothing is asked before the first look.
     pub fn new(options: DockerOptions) -> Arc<Self> {
-        let DockerOptions { controller, former, endpoint, ports, env_root, registry, clock } = options;
+        let DockerOptions { controller, former, endpoint, ports, env_files, registry, clock } = options;
         let engine = Arc::new(Engine::new(endpoint));
         Arc::new(Self {
             owners: Owners { own: controller, former },
@@ -101,7 +98,7 @@ impl Docker {
             default_ports: ports,
             leases: Mutex::new(Leases::default()),
             interests: Mutex::new(Interests::default()),
-            env_files: EnvFolder::new(env_root),
+            env_files,
             registry,
             clock,
         })

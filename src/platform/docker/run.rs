@@ -14,6 +14,7 @@ use super::classify::is_bound;
 use super::engine::Failed;
 use super::labels::{Claim, Owners};
 use crate::model::desired::{Pull, Resources, Restart};
+use crate::model::env_file::EnvVariables;
 use crate::plan::step::{Ensured, RunContainer};
 use crate::ports::StepError;
 
@@ -32,14 +33,15 @@ fn claim_of(run: &RunContainer) -> Claim {
 }
 
 /// What the engine is asked to create. Only these fields are ever set: nothing privileged can be expressed.
-fn body(run: &RunContainer, owners: &Owners, env_file: &[String]) -> ContainerCreateBody {
+fn body(run: &RunContainer, owners: &Owners, env_file: &EnvVariables) -> ContainerCreateBody {
     let release = &run.release;
     let image = match release.pull {
         Pull::Always => format!("{}@{}", release.repository, release.digest),
         Pull::Never => release.digest.to_string(),
     };
     // The file's own variables come later and win over those of the env file.
-    let env = env_file.iter().cloned().chain(release.env.iter().map(|(name, value)| format!("{name}={value}")));
+    let from_file = env_file.iter().map(|(name, value)| format!("{name}={}", value.reveal()));
+    let env = from_file.chain(release.env.iter().map(|(name, value)| format!("{name}={value}")));
     let exposed = release.port.map(|port| format!("{port}/tcp"));
     let bindings = exposed.clone().zip(run.host_port).map(|(exposed, port)| {
         let binding = PortBinding { host_ip: Some(LOOPBACK.to_owned()), host_port: Some(port.to_string()) };
@@ -90,15 +92,14 @@ impl Docker {
     /// Creates and starts `run`, or finishes what an earlier try of the same step began.
     pub(super) async fn run(&self, run: &RunContainer) -> Result<Ensured, StepError> {
         let variables = match &run.release.env_file {
-            Some(version) => Some(self.env_files.variables(version).await.map_err(StepError::stale)?),
-            None => None,
+            Some(version) => self.env_files.variables(version).await.map_err(StepError::stale)?,
+            None => EnvVariables::new(),
         };
         if run.release.pull == Pull::Never {
             // A rebuilt tag leaves the old image nameless: ours keeps it for a rollback.
             self.keep(&run.service, run.release.digest.as_str(), &run.release.digest).await?;
         }
-        let env_file = variables.as_ref().map_or(&[][..], |secret| secret.reveal());
-        let body = body(run, &self.owners, env_file);
+        let body = body(run, &self.owners, &variables);
         let options = CreateContainerOptionsBuilder::new().name(&run.name).build();
         let created = self
             .engine

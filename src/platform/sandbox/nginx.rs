@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::state::hex;
 use super::{LEAVE, Sandbox};
 use crate::model::desired::NginxTraffic;
+use crate::model::hash::sha256_hex;
 use crate::model::snapshot::{Fact, NginxProcesses, NginxSeen, ServersFile, Worker};
 use crate::plan::step::{Ensured, TrafficStep};
 use crate::ports::{StepError, Traffic, Wakes};
@@ -49,7 +49,7 @@ impl Nginx {
         let Some((text, changed_at)) = self.files.get(file) else { return Fact::Absent };
         let servers = text.lines().filter_map(|line| line.trim().strip_prefix("server ")?.strip_suffix(';'));
         let servers = servers.filter(|server| !server.ends_with(" down")).map(str::to_owned).collect();
-        Fact::Seen(ServersFile { sha256: hex(text.as_bytes()), servers, changed_at: *changed_at })
+        Fact::Seen(ServersFile { sha256: sha256_hex(text), servers, changed_at: *changed_at })
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::model::hash::sha256_hex;
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 
 use super::nginx::Nginx;
 use crate::model::image::{Digest, Repository, Tag};
@@ -53,7 +53,7 @@ impl State {
     /// An id that no container had before.
     pub(super) fn next_id(&mut self) -> String {
         self.created += 1;
-        hex(format!("container {}", self.created).as_bytes())
+        sha256_hex(format!("container {}", self.created))
     }
 
     pub(super) const fn number(&self) -> u64 {
@@ -61,12 +61,7 @@ impl State {
     }
 }
 
-/// SHA-256, hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
-}
-
 /// The made-up digest of `repository:tag`, the same in every run; none only if SHA-256 were not one.
 pub(super) fn digest_of(repository: &Repository, tag: &Tag) -> Option<Digest> {
-    Digest::new(&format!("sha256:{}", hex(format!("{repository}:{tag}").as_bytes()))).ok()
+    Digest::new(&format!("sha256:{}", sha256_hex(format!("{repository}:{tag}")))).ok()
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use crate::model::desired::SourceRevision;
+use crate::model::hash::hex;
 use crate::source::error::SourceError;
 use crate::source::lower::FileText;
 use crate::source::yaml::MAX_BYTES;
@@ -118,5 +119,5 @@ fn revision(files: &[FileText]) -> SourceRevision {
             digest.update(part);
         }
     }
-    SourceRevision(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    SourceRevision(hex(&digest.finalize()))
 }

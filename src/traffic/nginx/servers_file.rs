@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::model::hash::sha256_hex;
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use crate::model::names::ServiceName;
 use crate::model::snapshot::{Fact, ServersFile};
@@ -50,16 +50,11 @@ pub(super) fn read(file: &Path) -> io::Result<Option<OnDisk>> {
 pub(super) fn look(file: &Path) -> Fact<ServersFile> {
     match read(file) {
         Ok(Some(OnDisk { bytes, changed_at })) => {
-            Fact::Seen(ServersFile { sha256: sha256(&bytes), servers: servers(&bytes), changed_at })
+            Fact::Seen(ServersFile { sha256: sha256_hex(&bytes), servers: servers(&bytes), changed_at })
         }
         Ok(None) => Fact::Absent,
         Err(error) => Fact::Unreadable(format!("{}: {error}", file.display())),
     }
-}
-
-/// SHA-256, hex.
-pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The addresses that take requests, as written, in order; whatever else the bytes say is left to their digest.
