@@ -11,7 +11,7 @@ MINISTACK ?= $(CURDIR)/target/test-venv/bin/ministack
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test test-engine unit bench deny fmt lint build clean-demo
+.PHONY: help demo test unit bench deny fmt lint build clean-demo
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -22,16 +22,9 @@ demo: ## a tour on this machine: deploy, edit, kill, tamper, roll back (installs
 build: ## the release binary, target/release/holdfast
 	cargo build --release --locked
 
-# The suites that passed on the merged tree. `make test-engine` has those still to be seen green.
-PASSING ?= --lib --bins --test bad_input --test layers --test controller --test web
-
-test: ## the tests known to pass
-	timeout --kill-after=30s $(TEST_TIMEOUT) \
-	cargo test --locked --no-fail-fast $(PASSING) $(TEST_ARGS) -- --test-threads=$(TEST_THREADS)
-
-test-engine: ## every test, those against the real Docker Engine, nginx, registry and AWS emulator included
+test: ## every test, those against the real Docker Engine, nginx, registry and AWS emulator included
 	scripts/provision.sh --for test
-	scripts/build-app.sh --repository holdfast-test v1 v2 v3 bad
+	scripts/build-app.sh --repository holdfast-test v1 v2 v3 bad crash
 	HOLDFAST_TEST_DOCKER=1 HOLDFAST_TEST_NGINX=1 HOLDFAST_TEST_REGISTRY=1 HOLDFAST_TEST_AWS=1 \
 	HOLDFAST_MINISTACK=$(MINISTACK) PATH="$$PATH:/usr/sbin:/sbin" \
 	timeout --kill-after=30s $(TEST_TIMEOUT) \

@@ -63,6 +63,8 @@ impl Backoff {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
         let share = f64::from(u32::try_from(mixed >> 32).unwrap_or(0)) / f64::from(u32::MAX);
+        // The crate adds up to a nanosecond of chance even with a randomisation of 0: whole milliseconds leave it out.
+        let base = Duration::from_millis(u64::try_from(base.as_millis()).unwrap_or(u64::MAX));
         base.mul_f64(1.0 - JITTER + 2.0 * JITTER * share)
     }
 }

@@ -18,7 +18,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use bed::{Bed, docker, gated};
+use bed::{docker, gated};
 use holdfast::model::colour::Group;
 use holdfast::model::desired::{Check, Resources, Restart};
 use holdfast::model::image::{Tag, TagSpec};
@@ -57,7 +57,7 @@ async fn a_run_is_done_once_and_seen_as_it_is() {
     assert_eq!((replica.state, replica.port, replica.port_bound), (ReplicaState::Running, Some(port), true));
     assert_eq!((replica.restart, replica.resources), (run.restart, run.resources));
     assert_eq!(replica.volumes, run.release.volumes);
-    assert_eq!((&replica.health, replica.has_healthcheck), (&Health::Unknown(None), false));
+    assert!(matches!(replica.health, Health::Unknown { last: None, .. }) && !replica.has_healthcheck);
     let own = replica.address.unwrap();
     assert_eq!(own.port(), 8080);
     until("the container answers itself", || answers(own));

@@ -1,5 +1,5 @@
 //! Images at their registries: a stub that misbehaves, a real `docker-registry`, and an ECR.
-#![expect(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "registry/push.rs"]
 mod push;

@@ -78,7 +78,10 @@ pub(crate) fn lock(settings: &Settings, kind: Kind) -> Result<Lock, Failure> {
     let endpoint = match kind {
         Kind::Real => settings.docker.clone(),
         // Every sandbox is a world of its own.
-        Kind::Sandbox => format!("sandbox:{}", settings.state_dir.display()),
+        Kind::Sandbox => {
+            let dir = std::path::absolute(&settings.state_dir).unwrap_or_else(|_| settings.state_dir.clone());
+            format!("sandbox:{}", dir.display())
+        }
     };
     Lock::take(&settings.state_dir, &settings.controller, &endpoint)
         .map_err(|why| Failure::from_words("could not start the controller", &why))

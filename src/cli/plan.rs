@@ -148,7 +148,7 @@ async fn look(
 /// Whether a verdict on a running replica is still to come.
 fn undecided(service: Option<&Service>, seen: &Snapshot) -> bool {
     let waits =
-        |replica: &Replica| replica.state == ReplicaState::Running && matches!(replica.health, Health::Unknown(_));
+        |replica: &Replica| replica.state == ReplicaState::Running && matches!(replica.health, Health::Unknown { .. });
     service.is_some() && seen.platform.replicas.seen().is_some_and(|replicas| replicas.iter().any(waits))
 }
 

@@ -102,8 +102,9 @@ fn judge(edges: &Edges, name: &ServiceName, service: Option<&Service>, settled: 
     let probed: Vec<String> = targets.iter().map(|target| target.id.clone()).collect();
     edges.probe.watch(name, targets);
     let mut verdicts = edges.probe.verdicts(name);
+    let now = edges.clock.now();
     for replica in replicas.iter_mut().filter(|replica| probed.contains(&replica.id)) {
-        replica.health = verdicts.remove(&replica.id).unwrap_or(Health::Unknown(None));
+        replica.health = verdicts.remove(&replica.id).unwrap_or(Health::unasked(now));
     }
 }
 

@@ -129,12 +129,24 @@ pub enum ReplicaState {
 /// What probes say of one run of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// No verdict yet; the last bad answer if there was one.
-    Unknown(Option<Why>),
+    /// No verdict yet.
+    Unknown {
+        /// Since when somebody asks: a controller that has just started has not given an old replica its chance yet.
+        since: Timestamp,
+        /// The last bad answer, if there was one.
+        last: Option<Why>,
+    },
     /// Good since then.
     Healthy(Timestamp),
     /// Bad since then.
     Unhealthy(Timestamp, Why),
+}
+
+impl Health {
+    /// Nobody has answered yet; asked since `since`.
+    pub const fn unasked(since: Timestamp) -> Self {
+        Self::Unknown { since, last: None }
+    }
 }
 
 /// A container that looks like ours or sits on our name, and is not ours.

@@ -530,7 +530,7 @@ pub fn backends(
         .filter(|it| matches!(it.state, ReplicaState::Running | ReplicaState::Restarting))
         .collect();
     up.sort_by_key(|it| it.slot);
-    let good = |it: &&Replica| is_healthy(it) || (matches!(it.health, Health::Unknown(_)) && listed(it));
+    let good = |it: &&Replica| is_healthy(it) || (matches!(it.health, Health::Unknown { .. }) && listed(it));
     let servers: Vec<SocketAddr> = up.iter().copied().filter(good).filter_map(backend).collect();
     if !servers.is_empty() {
         return Some(servers);

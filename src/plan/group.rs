@@ -110,17 +110,23 @@ fn judge(replica: &Replica, service: &Service, now: Timestamp) -> Class {
     if crash_loop {
         return Class::Failing(format!("it restarted {} times", replica.restart_count));
     }
-    let late = replica.started_at.is_some_and(|at| after(at, service.health.deadline) <= now);
+    let late = |since: Timestamp| after(chance_since(replica, since), service.health.deadline) <= now;
     match &replica.health {
         Health::Healthy(_) if !restarting => Class::Healthy,
         Health::Unhealthy(_, why) => Class::Failing(why.clone()),
-        Health::Unknown(why) if late => Class::Failing(match why {
+        Health::Unknown { since, last } if late(*since) => Class::Failing(match last {
             Some(why) => format!("not healthy within {}s: {why}", service.health.deadline.as_secs()),
             None => format!("not healthy within {}s", service.health.deadline.as_secs()),
         }),
-        Health::Unknown(why) => Class::Converging(why.clone()),
+        Health::Unknown { since: _, last } => Class::Converging(last.clone()),
         Health::Healthy(_) => Class::Converging(Some("it is restarting".to_owned())),
     }
+}
+
+/// Since when a replica without a verdict has had its chance: from its start, or from the first question where that is
+/// later (a controller that comes back after hours finds replicas that are old and not yet asked).
+fn chance_since(replica: &Replica, asked_since: Timestamp) -> Timestamp {
+    replica.started_at.map_or(asked_since, |started| started.max(asked_since))
 }
 
 /// Whether the engine would have restarted it by itself had nobody stopped it: then an end is somebody's doing.
@@ -136,7 +142,10 @@ pub fn health_deadline<'a>(
 ) -> Timestamp {
     members
         .filter(|it| matches!(it.class, Class::Converging(_)))
-        .filter_map(|it| it.replica.started_at)
+        .filter_map(|it| match it.replica.health {
+            Health::Unknown { since, .. } => Some(chance_since(it.replica, since)),
+            Health::Healthy(_) | Health::Unhealthy(..) => it.replica.started_at,
+        })
         .map(|at| after(at, service.health.deadline))
         .min()
         .unwrap_or_else(|| after(now, service.health.deadline))

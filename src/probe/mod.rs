@@ -47,7 +47,7 @@ impl Prober {
 
     fn start(&self, service: &ServiceName, target: ProbeTarget) -> Watched {
         let (target, changes) = watch::channel(target);
-        let (report, verdict) = watch::channel(Health::Unknown(None));
+        let (report, verdict) = watch::channel(Health::unasked(self.clock.now()));
         let task = task::Task {
             service: service.clone(),
             asker: self.asker.clone(),

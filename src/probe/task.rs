@@ -50,7 +50,7 @@ impl Task {
     }
 
     async fn ask_for_ever(&mut self) {
-        let mut answers = Answers::new();
+        let mut answers = Answers::new(self.clock.now());
         let mut fast = FIRST_WAIT;
         let mut told = (None, Instant::now());
         loop {
@@ -65,13 +65,13 @@ impl Task {
             if turned {
                 self.wake(describe(answers.verdict()));
             }
-            if let Health::Unknown(why @ Some(_)) = answers.verdict()
+            if let Health::Unknown { since: _, last: why @ Some(_) } = answers.verdict()
                 && (*why != told.0 && told.1.elapsed() >= REASON_WAIT)
             {
                 self.wake("no good answer yet");
                 told = (why.clone(), Instant::now());
             }
-            let wait = if matches!(answers.verdict(), Health::Unknown(_)) {
+            let wait = if matches!(answers.verdict(), Health::Unknown { .. }) {
                 let wait = fast.min(target.interval);
                 fast = fast.saturating_mul(2).min(target.interval.max(FIRST_WAIT));
                 wait
@@ -106,7 +106,7 @@ const fn describe(verdict: &Health) -> &'static str {
     match verdict {
         Health::Healthy(_) => "healthy",
         Health::Unhealthy(..) => "unhealthy",
-        Health::Unknown(_) => "unknown",
+        Health::Unknown { .. } => "unknown",
     }
 }
 

@@ -13,8 +13,8 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    pub(super) const fn new() -> Self {
-        Self { verdict: Health::Unknown(None), good: 0, bad: 0 }
+    pub(super) const fn new(since: Timestamp) -> Self {
+        Self { verdict: Health::unasked(since), good: 0, bad: 0 }
     }
 
     pub(super) const fn verdict(&self) -> &Health {
@@ -44,7 +44,7 @@ impl Answers {
                 self.good = 0;
                 self.bad = self.bad.saturating_add(1);
                 match &mut self.verdict {
-                    Health::Unknown(last) => *last = Some(why),
+                    Health::Unknown { since: _, last } => *last = Some(why),
                     Health::Unhealthy(_, last) => *last = why,
                     Health::Healthy(_) if self.bad >= failures.max(1) => {
                         self.verdict = Health::Unhealthy(now, why);
@@ -68,11 +68,11 @@ mod tests {
 
     #[test]
     fn a_starting_replica_is_unknown_until_it_answers_often_enough() {
-        let mut answers = Answers::new();
+        let mut answers = Answers::new(at(0));
         for second in 0..9 {
             assert!(!answers.take(Err("refused".into()), 2, 3, at(second)));
         }
-        assert_eq!(answers.verdict(), &Health::Unknown(Some("refused".into())));
+        assert_eq!(answers.verdict(), &Health::Unknown { since: at(0), last: Some("refused".into()) });
         assert!(!answers.take(Ok(()), 2, 3, at(10)));
         assert!(!answers.take(Err("503".into()), 2, 3, at(11)), "the run of good answers is broken");
         assert!(!answers.take(Ok(()), 2, 3, at(12)));
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_healthy_one_falls_after_enough_bad_answers_in_a_row_and_recovers() {
-        let mut answers = Answers::new();
+        let mut answers = Answers::new(at(0));
         assert!(answers.take(Ok(()), 1, 3, at(0)));
         for (second, answer) in [(1, Err("a".into())), (2, Err("b".into())), (3, Ok(())), (4, Err("c".into()))] {
             assert!(!answers.take(answer, 1, 3, at(second)));

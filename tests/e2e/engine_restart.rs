@@ -54,6 +54,13 @@ impl Engine {
             let _ = child.kill();
             let _ = child.wait();
         }
+        // Its containerd dies with it. Where process 1 reaps nobody, that one stays a zombie, which the next dockerd
+        // takes for a running containerd and waits for in vain: its pid file has to go.
+        let _ = std::fs::remove_file(self.containerd_pid());
+    }
+
+    fn containerd_pid(&self) -> std::path::PathBuf {
+        self.folder.join("exec/containerd/containerd.pid")
     }
 }
 
@@ -65,10 +72,11 @@ impl Drop for Engine {
             let _ = try_run("kill", &["-TERM", &child.id().to_string()]);
             let _ = child.wait();
         }
-        // Its containerd is its child and outlives a kill -9 of it.
-        if let Ok(pid) = std::fs::read_to_string(self.folder.join("exec/containerd/containerd.pid")) {
+        if let Ok(pid) = std::fs::read_to_string(self.containerd_pid()) {
             let _ = try_run("kill", &["-TERM", pid.trim()]);
         }
+        // What a failed test leaves running outlives its engine.
+        let _ = try_run("pkill", &["-KILL", "-f", &format!("containerd-shim-runc-v2 -namespace {}", self.bridge)]);
         for _ in 0..20 {
             let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
             let folder = self.folder.display().to_string();

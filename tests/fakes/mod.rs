@@ -157,7 +157,7 @@ fn replica(run: &RunContainer) -> Replica {
         restart: run.restart,
         resources: run.resources,
         volumes: Vec::new(),
-        health: holdfast::model::snapshot::Health::Unknown(None),
+        health: holdfast::model::snapshot::Health::unasked(Timestamp::UNIX_EPOCH),
         has_healthcheck: false,
     }
 }

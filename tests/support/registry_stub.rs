@@ -46,7 +46,14 @@ fn answer(mut stream: std::net::TcpStream, status: u16) {
         pause(Duration::from_secs(120));
         return;
     }
-    let body = "{\"errors\":[{\"code\":\"STUB\",\"message\":\"as told\"}]}";
+    // In the words of the distribution specification: a bare 404 may as well be a proxy's, and proves nothing.
+    let code = match status {
+        401 => "UNAUTHORIZED",
+        404 => "MANIFEST_UNKNOWN",
+        429 => "TOOMANYREQUESTS",
+        _ => "UNKNOWN",
+    };
+    let body = format!("{{\"errors\":[{{\"code\":\"{code}\",\"message\":\"as told\"}}]}}");
     let challenge = if status == 401 { "WWW-Authenticate: Basic realm=\"stub\"\r\n" } else { "" };
     let text = format!(
         "HTTP/1.1 {status} Stub\r\nDocker-Distribution-Api-Version: registry/2.0\r\n{challenge}Content-Type: application/json\r\n\

@@ -8,6 +8,8 @@ use crate::model::colour::{Colour, Group};
 use crate::model::desired::{OnFailure, Order, Promote, Restart, Strategy};
 use crate::model::memory::{Memory, MemoryChange, Pin};
 use crate::model::snapshot::*;
+use crate::plan::hold::Hold;
+use crate::plan::step::PlannedStep;
 
 #[test]
 fn a_first_deploy_takes_blue_and_then_gets_the_requests() {
@@ -126,12 +128,41 @@ fn unhealthy_during_the_bake_switches_back_at_once() {
 }
 
 #[test]
+fn a_controller_that_comes_back_gives_old_replicas_their_chance() {
+    let mut world = World::settled("v1", 2);
+    world.after(3600);
+    let since = world.now;
+    for name in ["api-blue-1", "api-blue-2"] {
+        world.replica(name).health = Health::unasked(since);
+    }
+    let plan = world.plan();
+    assert_eq!(plan.stages, Vec::<Vec<PlannedStep>>::new(), "an hour old and not asked yet is not unhealthy");
+    assert!(matches!(plan.holds[..], [Hold::AwaitingHealth { .. }]), "{:?}", plan.holds);
+}
+
+#[test]
+fn a_lost_memory_is_rebuilt_although_no_replica_was_asked_yet() {
+    let mut world = World::settled("v1", 2);
+    world.memory = Memory::default();
+    world.after(3600);
+    let since = world.now;
+    for name in ["api-blue-1", "api-blue-2"] {
+        world.replica(name).health = Health::unasked(since);
+    }
+    world.run();
+    assert_eq!(world.memory.committed.as_ref().map(|it| it.release.tag.to_string()), Some("v1".to_owned()));
+    assert!(world.memory.quarantined.is_empty());
+    assert!(!world.log.iter().any(|line| line.contains("run ") || line.contains("remove ")), "{:#?}", world.log);
+}
+
+#[test]
 fn a_health_deadline_missed_is_a_failure() {
     let mut world = World::settled("v1", 1);
     world.tag("v2");
     world.turn();
+    let since = world.now;
     world.after(121);
-    world.replica("api-green-1").health = Health::Unknown(Some("connection refused".to_owned()));
+    world.replica("api-green-1").health = Health::Unknown { since, last: Some("connection refused".to_owned()) };
     let plan = world.plan();
     assert!(
         plan.steps().any(|it| it.step.to_string().contains("not healthy within 120s: connection refused")),

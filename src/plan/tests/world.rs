@@ -258,7 +258,7 @@ impl World {
         let now = self.now;
         for it in &mut self.replicas {
             let tag_is_bad = self.bad_tags.iter().any(|tag| Some(digest_of(tag)) == it.digest);
-            if it.state == ReplicaState::Running && matches!(it.health, Health::Unknown(_)) {
+            if it.state == ReplicaState::Running && matches!(it.health, Health::Unknown { .. }) {
                 it.health = if tag_is_bad {
                     Health::Unhealthy(now, "GET / answered 500".to_owned())
                 } else {
@@ -304,7 +304,7 @@ impl World {
                     restart: run.restart,
                     resources: run.resources,
                     volumes: run.release.volumes.clone(),
-                    health: Health::Unknown(None),
+                    health: Health::unasked(self.now),
                     has_healthcheck: false,
                 });
             }

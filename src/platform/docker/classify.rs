@@ -186,8 +186,10 @@ pub(super) fn resources_of(host: &HostConfig) -> Resources {
 /// The engine's verdict on the image's own HEALTHCHECK. It keeps the last five answers, so "since" is the first of the
 /// last run of equal answers it still knows: never earlier than the truth.
 fn health_of(seen: &ContainerInspectResponse, started_at: Option<Timestamp>) -> Health {
+    // The engine asks from the start on, whoever looks.
+    let asked_since = started_at.unwrap_or(Timestamp::UNIX_EPOCH);
     let Some(health) = seen.state.as_ref().and_then(|state| state.health.as_ref()) else {
-        return Health::Unknown(None);
+        return Health::unasked(asked_since);
     };
     let log = health.log.as_deref().unwrap_or_default();
     let words = |code: i64, output: &str| match output.trim() {
@@ -207,6 +209,6 @@ fn health_of(seen: &ContainerInspectResponse, started_at: Option<Timestamp>) -> 
         Some(HealthStatusEnum::UNHEALTHY) => {
             Health::Unhealthy(since(false), last_bad.unwrap_or_else(|| "the health check failed".to_owned()))
         }
-        _ => Health::Unknown(last_bad),
+        _ => Health::Unknown { since: asked_since, last: last_bad },
     }
 }

@@ -150,7 +150,8 @@ impl Docker {
         let mut replicas = self.replicas(&listed, at.name).await?;
         if at.service.is_some_and(|service| !matches!(service.health.check, None | Some(Check::Container))) {
             // The file asks otherwise: the image's own HEALTHCHECK has no say.
-            replicas.iter_mut().for_each(|replica| replica.health = Health::Unknown(None));
+            let now = self.clock.now();
+            replicas.iter_mut().for_each(|replica| replica.health = Health::unasked(now));
         }
         let needed: Vec<String> =
             at.service.map(|service| classify::needed_names(service).collect()).unwrap_or_default();

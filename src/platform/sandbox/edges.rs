@@ -66,13 +66,14 @@ impl EnvFiles for Sandbox {
 
 impl Probe for Sandbox {
     fn watch(&self, service: &ServiceName, targets: Vec<ProbeTarget>) {
+        let now = self.clock.now();
         let mut state = self.state();
         let known = state.verdicts.entry(service.clone()).or_default();
         known.retain(|id, (started, _)| targets.iter().any(|one| one.id == *id && one.started_at == *started));
         let mut fresh = Vec::new();
         for target in targets.into_iter().filter(|target| target.check != Check::Container) {
             if !known.contains_key(&target.id) {
-                known.insert(target.id.clone(), (target.started_at, Health::Unknown(None)));
+                known.insert(target.id.clone(), (target.started_at, Health::unasked(now)));
                 fresh.push(target);
             }
         }
@@ -104,16 +105,19 @@ impl Sandbox {
             let Some((tag, up)) = found.map(|one| (one.tag.clone(), one.replica.state == ReplicaState::Running)) else {
                 return;
             };
-            let health = match (up, tag.as_str().contains("bad")) {
-                (true, false) => Health::Healthy(now),
-                (true, true) => Health::Unknown(Some("answered 503, expected 200-399".to_owned())),
-                (false, _) => Health::Unknown(Some("the connection was refused".to_owned())),
-            };
             let Some(known) = state.verdicts.get_mut(service).and_then(|of| of.get_mut(id)) else { return };
             if known.0 != started {
                 return;
             }
-            known.1 = health;
+            let unknown = |why: &str| match &known.1 {
+                Health::Unknown { since, .. } => Health::Unknown { since: *since, last: Some(why.to_owned()) },
+                _ => Health::Unknown { since: now, last: Some(why.to_owned()) },
+            };
+            known.1 = match (up, tag.as_str().contains("bad")) {
+                (true, false) => Health::Healthy(now),
+                (true, true) => unknown("answered 503, expected 200-399"),
+                (false, _) => unknown("the connection was refused"),
+            };
         }
         self.wake(Some(service), "probe answered");
     }

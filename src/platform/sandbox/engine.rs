@@ -26,8 +26,8 @@ impl Container {
         let first = self.replica.started_at.map(|at| after(at, FIRST_ANSWER));
         match first.filter(|first| *first <= now && self.replica.state == ReplicaState::Running) {
             Some(first) if !self.tag.as_str().contains("bad") => Health::Healthy(first),
-            Some(_) => Health::Unknown(Some("the health check exited with 1".to_owned())),
-            None => Health::Unknown(None),
+            Some(since) => Health::Unknown { since, last: Some("the health check exited with 1".to_owned()) },
+            None => Health::unasked(now),
         }
     }
 }
@@ -99,7 +99,7 @@ impl State {
             restart: run.restart,
             resources: run.resources,
             volumes,
-            health: Health::Unknown(None),
+            health: Health::unasked(now),
             has_healthcheck: false,
         };
         Container { service: run.service.clone(), tag: run.release.tag.clone(), replica }
@@ -210,7 +210,7 @@ impl Platform for Sandbox {
         let mine = state.containers.values().filter(|one| one.service == *at.name);
         let mut replicas: Vec<Replica> = mine
             .map(|one| Replica {
-                health: if asks_engine { one.engine_health(now) } else { Health::Unknown(None) },
+                health: if asks_engine { one.engine_health(now) } else { Health::unasked(now) },
                 ..one.replica.clone()
             })
             .collect();

@@ -101,7 +101,7 @@ async fn a_release_becomes_healthy_and_a_bad_one_never_does() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let verdicts = world.verdicts(&api());
     assert!(matches!(verdicts[&seen[0].id], Health::Healthy(_)));
-    assert!(matches!(verdicts[&seen[1].id], Health::Unknown(Some(_))));
+    assert!(matches!(verdicts[&seen[1].id], Health::Unknown { last: Some(_), .. }));
     assert!(world.last_words(&seen[1].id).await.contains("never gets ready"));
 }
 
