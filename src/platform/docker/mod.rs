@@ -122,23 +122,17 @@ impl Docker {
         Ok(replicas)
     }
 
-    async fn free_ports(
-        &self,
-        listed: &[ContainerSummary],
-        service: &Service,
-    ) -> Result<BTreeMap<Group, Vec<u16>>, Why> {
+    fn free_ports(&self, listed: &[ContainerSummary], service: &Service) -> BTreeMap<Group, Vec<u16>> {
         if service.docker.port.is_none() {
-            return Ok(BTreeMap::new());
+            return BTreeMap::new();
         }
-        let mut taken = ports::published(listed);
-        if self.engine.is_local() {
-            taken.extend(ports::listening().await?);
-        }
+        let (published, local) = (ports::published(listed), self.engine.is_local());
+        let is_taken = |port| published.contains(&port) || (local && ports::is_bound_here(port));
         let range = |group: &Group| service.docker.publish.of(*group).unwrap_or(self.default_ports);
         let ranges: Vec<(Group, PortRange)> =
             classify::groups(service).iter().map(|group| (*group, range(group))).collect();
         let count = usize::try_from(service.replicas).unwrap_or(usize::MAX).saturating_add(1);
-        Ok(lock(&self.leases).offer(&service.name, &ranges, count, &taken, self.clock.now()))
+        lock(&self.leases).offer(&service.name, &ranges, count, is_taken, self.clock.now())
     }
 
     async fn lists(&self) -> Result<(Arc<Vec<ContainerSummary>>, Arc<Vec<ImageSummary>>), Why> {
@@ -160,7 +154,7 @@ impl Docker {
             at.service.map(|service| service.docker.replaces.iter().map(String::as_str).collect()).unwrap_or_default();
         let replaced = listed.iter().filter(|one| claimed.contains(classify::name_of(one)));
         let free_ports = match at.service {
-            Some(service) => self.free_ports(&listed, service).await?,
+            Some(service) => self.free_ports(&listed, service),
             None => BTreeMap::new(),
         };
         Ok(PlatformSeen {

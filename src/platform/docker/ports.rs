@@ -1,10 +1,14 @@
 //! Free loopback ports, leased per service so that two services planning at once never get the same one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bollard::models::ContainerSummary;
 use jiff::Timestamp;
+use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::labels;
 use crate::model::colour::Group;
@@ -34,22 +38,22 @@ impl Leases {
         service: &ServiceName,
         ranges: &[(Group, PortRange)],
         count: usize,
-        taken: &BTreeSet<u16>,
+        is_taken: impl Fn(u16) -> bool,
         now: Timestamp,
     ) -> BTreeMap<Group, Vec<u16>> {
         self.0.remove(service);
         let mut ours = BTreeSet::new();
         let mut offer = BTreeMap::new();
         for (group, range) in ranges {
-            let free = |port: &u16| !taken.contains(port);
+            let free = |port: &u16| !is_taken(*port);
             let mut ports: Vec<u16> = (range.first..=range.last)
-                .filter(|port| free(port) && !ours.contains(port) && !self.is_leased(*port))
+                .filter(|port| !ours.contains(port) && !self.is_leased(*port) && free(port))
                 .take(count)
                 .collect();
             if ports.len() < count {
                 let spare = (range.first..=range.last)
-                    .filter(|port| free(port) && !ours.contains(port) && !ports.contains(port))
-                    .filter(|port| self.is_idle(*port, now));
+                    .filter(|port| !ours.contains(port) && !ports.contains(port) && self.is_idle(*port, now))
+                    .filter(free);
                 let spare: Vec<u16> = spare.take(count - ports.len()).collect();
                 for port in &spare {
                     self.take_back(*port);
@@ -106,28 +110,18 @@ pub(super) fn published(containers: &[ContainerSummary]) -> BTreeSet<u16> {
     bound.chain(labelled).collect()
 }
 
-/// Every port something listens on here, on whatever address.
-pub(super) async fn listening() -> Result<BTreeSet<u16>, String> {
-    let mut ports = BTreeSet::new();
-    for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        match tokio::fs::read_to_string(file).await {
-            Ok(text) => ports.extend(listeners(&text)),
-            // A host without IPv6 has no such file.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("{file} cannot be read: {error}")),
-        }
-    }
-    Ok(ports)
+/// Whether somebody on this host listens where a replica would: asked as the engine will, by binding. The kernel's table
+/// of sockets would say it too, but takes 20 ms to read, whatever is in it.
+pub(super) fn is_bound_here(port: u16) -> bool {
+    bind(port).is_err_and(|error| error == Errno::ADDRINUSE)
 }
 
-/// The listening ports of one `/proc/net/tcp`: state `0A` in the fourth column.
-fn listeners(text: &str) -> impl Iterator<Item = u16> {
-    text.lines().skip(1).filter_map(|line| {
-        let mut columns = line.split_ascii_whitespace().skip(1);
-        let local = columns.next()?;
-        (columns.nth(1)? == "0A").then_some(())?;
-        u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()
-    })
+/// Binds the loopback port and lets it go; never listens, so nobody can connect meanwhile.
+fn bind(port: u16) -> Result<(), Errno> {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // As the engine's proxy does: connections that have ended do not count.
+    set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
 #[cfg(test)]
@@ -148,9 +142,9 @@ mod tests {
     fn two_services_never_get_the_same_port() {
         let mut leases = Leases::default();
         let both = [(Group::Blue, RANGE), (Group::Green, RANGE)];
-        let a = leases.offer(&name("a"), &both, 2, &BTreeSet::from([101]), at(0));
+        let a = leases.offer(&name("a"), &both, 2, |port| port == 101, at(0));
         assert_eq!(a, BTreeMap::from([(Group::Blue, vec![100, 102]), (Group::Green, vec![103, 104])]));
-        let b = leases.offer(&name("b"), &[(Group::Only, RANGE)], 2, &BTreeSet::from([101]), at(0));
+        let b = leases.offer(&name("b"), &[(Group::Only, RANGE)], 2, |port| port == 101, at(0));
         assert_eq!(b, BTreeMap::from([(Group::Only, vec![105])]));
         assert!(leases.is_anothers(105, &name("a")) && !leases.is_anothers(105, &name("b")));
     }
@@ -158,30 +152,35 @@ mod tests {
     #[test]
     fn looking_again_renews_and_gives_the_same_answer() {
         let mut leases = Leases::default();
-        let first = leases.offer(&name("a"), &[(Group::Only, RANGE)], 3, &BTreeSet::new(), at(0));
-        let again = leases.offer(&name("a"), &[(Group::Only, RANGE)], 3, &BTreeSet::new(), at(1));
+        let first = leases.offer(&name("a"), &[(Group::Only, RANGE)], 3, |_| false, at(0));
+        let again = leases.offer(&name("a"), &[(Group::Only, RANGE)], 3, |_| false, at(1));
         assert_eq!(first, again);
     }
 
     #[test]
     fn a_lease_nobody_uses_is_given_up_only_when_ports_run_out() {
         let mut leases = Leases::default();
-        leases.offer(&name("a"), &[(Group::Only, RANGE)], 6, &BTreeSet::new(), at(0));
-        let early = leases.offer(&name("b"), &[(Group::Only, RANGE)], 1, &BTreeSet::new(), at(5));
+        leases.offer(&name("a"), &[(Group::Only, RANGE)], 6, |_| false, at(0));
+        let early = leases.offer(&name("b"), &[(Group::Only, RANGE)], 1, |_| false, at(5));
         assert_eq!(early[&Group::Only], Vec::<u16>::new());
-        let late = leases.offer(&name("b"), &[(Group::Only, RANGE)], 1, &BTreeSet::new(), at(20));
+        let late = leases.offer(&name("b"), &[(Group::Only, RANGE)], 1, |_| false, at(20));
         assert_eq!(late[&Group::Only], vec![100]);
         leases.hold(&name("a"));
-        let held = leases.offer(&name("c"), &[(Group::Only, RANGE)], 1, &BTreeSet::new(), at(60));
+        let held = leases.offer(&name("c"), &[(Group::Only, RANGE)], 1, |_| false, at(60));
         assert_eq!(held[&Group::Only], vec![100], "b never used its own, a holds the rest");
     }
 
     #[test]
-    fn only_listening_sockets_count() {
-        let text = "  sl  local_address rem_address   st\n\
-                    0: 0100007F:1F90 00000000:0000 0A 0\n\
-                    1: 0100007F:1F91 0100007F:1F90 01 0\n\
-                    2: 00000000000000000000000000000000:0050 0:0 0A 0\n";
-        assert_eq!(listeners(text).collect::<Vec<_>>(), [8080, 80]);
+    fn a_port_somebody_listens_on_is_bound_and_one_that_was_let_go_is_not() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let everywhere = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let (one, all) = (listener.local_addr().unwrap().port(), everywhere.local_addr().unwrap().port());
+        assert!(is_bound_here(one) && is_bound_here(all));
+        let client = std::net::TcpStream::connect(("127.0.0.1", one)).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        drop(listener);
+        drop(server);
+        drop(client);
+        assert!(!is_bound_here(one), "what lingers in TIME_WAIT is no listener");
     }
 }
