@@ -6,7 +6,7 @@
 //! | floor | modules | what they are |
 //! |---|---|---|
 //! | 0 | [`model`] | what things are |
-//! | 1 | [`plan`], [`retry`], [`ports`] | what to do next; failures to delays; the traits of every edge |
+//! | 1 | [`plan`], [`retry`], [`ports`], [`process`] | what to do next; failures to delays; the traits of every edge; the end of a process |
 //! | 2 | [`source`], [`platform`], [`registry`], [`traffic`], [`probe`], [`memory`] | one edge each |
 //! | 3 | [`controller`] | queue, observe, plan, perform, settle |
 //! | 4 | [`web`], [`alerts`], [`cli`] | people and programs |
@@ -24,6 +24,7 @@ pub mod plan;
 pub mod platform;
 pub mod ports;
 pub mod probe;
+pub mod process;
 pub mod registry;
 pub mod retry;
 pub mod source;

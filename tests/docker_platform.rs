@@ -225,7 +225,7 @@ async fn events_wake_the_service_they_are_about() {
         }
     }
     // The list was kept until the event; now it is asked for again.
-    assert_eq!(bed.replicas().await[0].state, ReplicaState::Exited(137));
+    assert_eq!(bed.replicas().await[0].state, ReplicaState::Exited(Some(137)));
     docker(&["rm", "-f", &target.name]);
     while tokio::time::timeout(wait, queue.recv()).await.unwrap().unwrap().why
         != format!("docker: destroy {}", target.name)
@@ -264,7 +264,7 @@ async fn last_words_are_the_last_lines() {
     bed.platform.perform(&PlatformStep::Run(Box::new(run.clone()))).await.unwrap();
     until("it exits", || docker(&["inspect", "-f", "{{.State.Status}}", &run.name]) == "exited");
     let replica = bed.replicas().await.remove(0);
-    assert_eq!(replica.state, ReplicaState::Exited(3));
+    assert_eq!(replica.state, ReplicaState::Exited(Some(3)));
     let words = bed.platform.last_words(&replica.id).await;
     assert!(words.contains("fatal: no database") && words.contains("line 6") && !words.contains("line 1"), "{words}");
 }

@@ -349,14 +349,16 @@ def bench_idle(options):
         world.desire("v1", replicas=50, nginx=False)
         world.start()
         world.settled("v1", 240)
-        pid, since = world.controller.pid, int(time.time())
+        pid, since = world.controller.pid, time.time()
         before, began = ticks(pid), time.monotonic()
         time.sleep(options.resyncs)  # the thing measured is time: one resync a second
         busy = (ticks(pid) - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - began)
         # Every mutating call leaves an event at the engine; looks leave none.
-        events = sh("docker", "events", "--since", str(since), "--until", str(int(time.time())), "--format",
+        events = sh("docker", "events", "--since", f"{since:.9f}", "--until", f"{time.time():.9f}", "--format",
                     "{{.Type}} {{.Action}} {{index .Actor.Attributes \"holdfast.controller\"}}").splitlines()
         ours = [line for line in events if line.endswith(ID) or line.startswith("image ")]
+        for line in ours[:10]:
+            print(f"an event while settled: {line}")
         rows = [
             ["mutating calls", len(ours), "0", "yes" if not ours else "NO"],
             ["resident", f"{resident(pid):.1f} MiB", "<= 30 MiB", "yes" if resident(pid) <= 30 else "NO"],

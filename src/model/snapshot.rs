@@ -118,8 +118,8 @@ pub enum ReplicaState {
     Restarting,
     /// Frozen by somebody.
     Paused,
-    /// It ended with this code.
-    Exited(i64),
+    /// It ended, with this code where that is known yet.
+    Exited(Option<i64>),
     /// The engine gave it up.
     Dead,
     /// Somebody is removing it.

@@ -246,7 +246,9 @@ pub fn serve(facts: &Facts<'_>, group: Group, release: &Release, wanted: u32, ou
     if missing > 0 {
         replace_lost(facts, group, release, missing, &up, &lost, is_edit, out);
     } else {
-        for it in &lost {
+        // What is dead can wait while something is on its way: a removal would only delay the look that sees it ready.
+        let converging = up.iter().any(|it| matches!(it.class, Class::Converging(_)));
+        for it in lost.iter().filter(|_| !converging) {
             let Class::Lost(why) = &it.class else { continue };
             remove(facts, it.replica, why, out, Place::Late);
         }

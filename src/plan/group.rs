@@ -68,7 +68,8 @@ pub fn classify(replica: &Replica, release: &Release, hash: &ReleaseHash, servic
 fn lost(replica: &Replica, service: &Service) -> Option<Why> {
     match replica.state {
         ReplicaState::Created => Some("it was created and never started".to_owned()),
-        ReplicaState::Exited(code) => Some(format!("it ended with exit code {code}")),
+        ReplicaState::Exited(Some(code)) => Some(format!("it ended with exit code {code}")),
+        ReplicaState::Exited(None) => Some("it ended".to_owned()),
         ReplicaState::Dead => Some("the engine declared it dead".to_owned()),
         ReplicaState::Removing => Some("somebody is removing it".to_owned()),
         ReplicaState::Running if replica.port.is_some() && service.docker.port.is_some() && !replica.port_bound => {

@@ -67,7 +67,7 @@ fn happen(world: &mut World, it: &Happening) {
         Happening::Colour(_) => {}
         Happening::Kill(n) => {
             if let Some(n) = pick(world, *n) {
-                world.replicas[n].state = ReplicaState::Exited(137);
+                world.replicas[n].state = ReplicaState::Exited(Some(137));
             }
         }
         Happening::Remove(n) => {

@@ -259,7 +259,7 @@ fn a_newer_release_ends_the_bake_but_never_the_drain() {
 #[test]
 fn a_killed_replica_is_replaced_and_its_remains_removed() {
     let mut world = World::settled("v1", 2);
-    world.replica("api-blue-1").state = ReplicaState::Exited(137);
+    world.replica("api-blue-1").state = ReplicaState::Exited(Some(137));
     assert_snapshot!(world.run());
     assert!(world.plan().is_settled());
 }

@@ -64,7 +64,7 @@ impl Docker {
         resources: Resources,
     ) -> Result<Ensured, StepError> {
         let Some((claim, found)) = self.target(target).await? else { return Err(gone(target)) };
-        let Some(now) = classify::replica(claim, &found) else {
+        let Some(now) = classify::replica(claim, &found, None) else {
             return Err(StepError::transient(format!("the engine did not describe {} in full", target.name)));
         };
         // No limit cannot be set in place (0 changes nothing): lifting one is a replacement, never an update.

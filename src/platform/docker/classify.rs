@@ -91,8 +91,8 @@ pub(super) fn replaced(listed: &ContainerSummary, owners: &Owners) -> Option<Rep
     })
 }
 
-/// A container of ours in full.
-pub(super) fn replica(claim: Claim, seen: &ContainerInspectResponse) -> Option<Replica> {
+/// A container of ours in full. `now`: its state where that is known to be another than `seen` says.
+pub(super) fn replica(claim: Claim, seen: &ContainerInspectResponse, now: Option<ReplicaState>) -> Option<Replica> {
     let state = seen.state.as_ref()?;
     let none = HostConfig::default();
     let host = seen.host_config.as_ref().unwrap_or(&none);
@@ -108,7 +108,7 @@ pub(super) fn replica(claim: Claim, seen: &ContainerInspectResponse) -> Option<R
         slot: claim.slot,
         release: claim.release,
         digest: digest_of(seen),
-        state: replica_state(state.status?, state.exit_code.unwrap_or_default()),
+        state: now.or_else(|| Some(replica_state(state.status?, state.exit_code.unwrap_or_default())))?,
         started_at,
         restart_count: u32::try_from(seen.restart_count.unwrap_or_default()).unwrap_or_default(),
         port: claim.port,
@@ -129,7 +129,7 @@ fn replica_state(status: ContainerStateStatusEnum, code: i64) -> ReplicaState {
         ContainerStateStatusEnum::PAUSED => ReplicaState::Paused,
         ContainerStateStatusEnum::RESTARTING => ReplicaState::Restarting,
         ContainerStateStatusEnum::REMOVING => ReplicaState::Removing,
-        ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::STOPPING => ReplicaState::Exited(code),
+        ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::STOPPING => ReplicaState::Exited(Some(code)),
         ContainerStateStatusEnum::DEAD => ReplicaState::Dead,
     }
 }
@@ -176,6 +176,11 @@ pub(super) fn restart_of(host: &HostConfig) -> Restart {
         Some(RestartPolicyNameEnum::UNLESS_STOPPED) => Restart::UnlessStopped,
         Some(RestartPolicyNameEnum::ON_FAILURE) => Restart::OnFailure,
     }
+}
+
+/// Whether the engine brings a container back that ended without anybody sending it a signal.
+pub(super) const fn engine_restarts(restart: Restart) -> bool {
+    matches!(restart, Restart::Always | Restart::UnlessStopped | Restart::OnFailure)
 }
 
 pub(super) fn resources_of(host: &HostConfig) -> Resources {

@@ -23,9 +23,10 @@ const OVERLAP: Duration = Duration::from_secs(1);
 
 /// Everything that can change a look; exec and attach events are not even sent. `health_status` also matches
 /// `health_status: healthy`.
-const EVENTS: [&str; 17] = [
+const EVENTS: [&str; 18] = [
     "create",
     "start",
+    "kill",
     "restart",
     "die",
     "oom",
@@ -188,13 +189,24 @@ impl Docker {
 
     fn take_event(&self, event: &EventMessage, wakes: &Wakes) {
         let id = event.actor.as_ref().and_then(|actor| actor.id.as_deref());
+        let action = event.action.as_deref().unwrap_or_default();
+        let attribute = |name: &str| event.actor.as_ref().and_then(|actor| actor.attributes.as_ref()?.get(name));
+        let is_container = event.typ == Some(EventMessageTypeEnum::CONTAINER);
+        if let Some(id) = id.filter(|_| is_container) {
+            match action {
+                // A signal alone changes nothing that a look sees.
+                "kill" if !self.deaths.killed(id) => return,
+                "die" => self.deaths.died(id, attribute("exitCode").and_then(|code| code.parse().ok())),
+                "start" | "destroy" => self.deaths.forget(id),
+                _ => {}
+            }
+        }
         if event.typ == Some(EventMessageTypeEnum::IMAGE) {
             self.world.image_changed();
         } else {
             self.world.container_changed(id);
         }
-        let action = event.action.as_deref().unwrap_or_default();
-        let named = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref()?.get("name"));
+        let named = attribute("name");
         for service in concerned(event, &self.owners, &super::engine::lock(&self.interests)) {
             wakes.wake(Some(&service), format!("docker: {action} {}", named.map(String::as_str).unwrap_or_default()));
         }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `engine` | the connection: lazy, renewed, every failure in words |
 //! | `world` | one list for all services, inspects of what changed |
+//! | `deaths` | ends of containers, before the engine tells |
 //! | `classify`, `labels` | whose container is it (pure) |
 //! | `ports` | free loopback ports, leased per service |
 //! | `run`, `change`, `images` | the steps |
@@ -24,6 +25,7 @@
 
 mod change;
 mod classify;
+mod deaths;
 mod engine;
 mod events;
 mod images;
@@ -35,7 +37,7 @@ mod run;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use async_trait::async_trait;
 use bollard::models::{ContainerSummary, ImageSummary};
@@ -48,6 +50,7 @@ use crate::model::names::{ControllerId, ServiceName};
 use crate::model::snapshot::{Fact, Health, Owned, PlatformSeen, Replica, Why};
 use crate::plan::step::{Ensured, PlatformStep};
 use crate::ports::{Clock, EnvFiles, LookAt, Platform, Registry, StepError, Wakes};
+use deaths::Deaths;
 use engine::{Engine, lock};
 use events::Interests;
 use labels::Owners;
@@ -78,6 +81,8 @@ pub struct Docker {
     owners: Owners,
     engine: Arc<Engine>,
     world: World,
+    deaths: Deaths,
+    wakes: OnceLock<Wakes>,
     default_ports: PortRange,
     leases: Mutex<Leases>,
     interests: Mutex<Interests>,
@@ -94,6 +99,8 @@ impl Docker {
         Arc::new(Self {
             owners: Owners { own: controller, former },
             world: World::new(engine.clone()),
+            deaths: Deaths::default(),
+            wakes: OnceLock::new(),
             engine,
             default_ports: ports,
             leases: Mutex::new(Leases::default()),
@@ -108,16 +115,25 @@ impl Docker {
     async fn replicas(&self, listed: &[ContainerSummary], name: &ServiceName) -> Result<Vec<Replica>, Why> {
         let mine = listed.iter().filter_map(|one| {
             let claim = classify::ours(one, &self.owners).filter(|claim| claim.service == *name)?;
-            Some(async move { (claim, self.world.inspect(one).await) })
+            Some(async move {
+                if let Some((seen, state)) = self.deaths.of(one) {
+                    return Ok(Some((claim, seen, Some(state))));
+                }
+                let found = self.world.inspect(one).await?;
+                Ok::<_, Why>(found.map(|seen| (claim, seen, None)))
+            })
         });
         let mut replicas = Vec::new();
-        for (claim, found) in join_all(mine).await {
-            let container = claim.name();
-            if let Some(found) = found? {
-                let replica = classify::replica(claim, &found);
-                replicas.push(replica.ok_or_else(|| format!("the engine did not describe {container} in full"))?);
+        for found in join_all(mine).await {
+            let Some((claim, seen, state)) = found? else { continue };
+            if state.is_none() {
+                self.deaths.note(name, &seen, self.wakes.get().filter(|_| self.engine.is_local()));
             }
+            let container = claim.name();
+            let replica = classify::replica(claim, &seen, state);
+            replicas.push(replica.ok_or_else(|| format!("the engine did not describe {container} in full"))?);
         }
+        self.deaths.keep_only(|id| listed.iter().any(|one| one.id.as_deref() == Some(id)));
         replicas.sort_by(|a, b| (a.group, a.slot, &a.id).cmp(&(b.group, b.slot, &b.id)));
         Ok(replicas)
     }
@@ -263,7 +279,8 @@ impl Platform for Docker {
     }
 
     async fn watch(&self, wakes: Wakes) {
-        self.follow(&wakes).await;
+        let wakes = self.wakes.get_or_init(|| wakes);
+        self.follow(wakes).await;
     }
 
     async fn last_words(&self, container_id: &str) -> String {

@@ -63,7 +63,7 @@ impl Sandbox {
 
     /// `docker kill NAME`: it exits with 137 and stays. False: there is no such container.
     pub fn kill(&self, name: &str) -> bool {
-        self.touch(name, ReplicaState::Exited(137), "die")
+        self.touch(name, ReplicaState::Exited(Some(137)), "die")
     }
 
     /// `docker pause NAME`. False: there is no such container.

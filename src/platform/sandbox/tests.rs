@@ -110,7 +110,7 @@ async fn what_somebody_breaks_is_seen_and_wakes() {
     let (world, mut queue) = world();
     run(&world, "1", 1, 20000).await.unwrap();
     assert!(world.kill("api-blue-1") && !world.kill("api-blue-2"));
-    assert_eq!(replicas(&world).await[0].state, ReplicaState::Exited(137));
+    assert_eq!(replicas(&world).await[0].state, ReplicaState::Exited(Some(137)));
     assert!(!replicas(&world).await[0].port_bound);
     assert!(world.remove("api-blue-1"));
     assert_eq!(replicas(&world).await, []);
