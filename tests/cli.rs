@@ -8,6 +8,7 @@
 )]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use assert_cmd::Command;
@@ -150,6 +151,72 @@ fn an_unwritable_state_folder_and_an_open_listener_are_refused() {
     assert!(ended.err.contains("--insecure"), "{}", ended.err);
 }
 
+/// What `check` warns of in a folder whose service needs everything; paths of the test are left out.
+fn warnings(dir: &TempDir, settings: &str, more: &str) -> String {
+    fs::write(dir.path().join("desired/api.yaml"), format!("{GOOD}{more}")).unwrap();
+    fs::write(dir.path().join("holdfast.yaml"), settings.replace("DIR", &dir.path().display().to_string())).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    command.current_dir(dir.path()).env_clear().env("PATH", "/usr/bin:/bin").args(["check", "desired"]);
+    if rustix::process::getuid().is_root() {
+        // Permissions mean nothing to root.
+        std::os::unix::process::CommandExt::uid(&mut command, 65534);
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "a warning is no error");
+    String::from_utf8(output.stderr).unwrap().replace(&dir.path().display().to_string(), "DIR")
+}
+
+#[test]
+fn what_only_the_host_can_tell_is_a_warning_with_a_hint() {
+    let dir = with(GOOD);
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(dir.path().join("closed.sock")).unwrap();
+    fs::set_permissions(dir.path().join("closed.sock"), fs::Permissions::from_mode(0)).unwrap();
+    fs::write(dir.path().join("stale.sock"), "").unwrap();
+    drop(std::os::unix::net::UnixListener::bind(dir.path().join("left.sock")).unwrap());
+    fs::set_permissions(dir.path().join("left.sock"), fs::Permissions::from_mode(0o777)).unwrap();
+    let engine = |name: &str| format!("docker: unix://DIR/{name}\nenvRoot: DIR/env\n");
+    let nginx = "    traffic: {nginx: {file: /tmp/holdfast-test/api.servers}}\n";
+    let told = [
+        ("Docker is not installed", warnings(&dir, &engine("none.sock"), "")),
+        ("Docker is not running", warnings(&dir, &engine("left.sock"), "")),
+        ("no permission on its socket", warnings(&dir, &engine("closed.sock"), "")),
+        ("no env file", warnings(&dir, &engine("none.sock"), "      envFile: .env.prod\n")),
+        (
+            "nginx is not installed",
+            warnings(&dir, &format!("{}nginx: {{binary: no-such-nginx}}\n", engine("none.sock")), nginx),
+        ),
+    ];
+    drop(socket);
+    let told: Vec<String> = told.iter().map(|(what, words)| format!("## {what}\n{words}")).collect();
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn why_it_does_not_start_is_said_with_a_hint() {
+    let dir = with(GOOD);
+    fs::write(dir.path().join("file"), "").unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    fs::write(dir.path().join("blank.yaml"), "").unwrap();
+    let base = ["--sandbox", "--listen", "none"];
+    let told: Vec<String> = [
+        ("an unwritable state folder", vec!["desired", "--state-dir", "file/state"]),
+        ("no folder", vec!["nowhere", "--state-dir", "state"]),
+        ("an empty folder", vec!["empty", "--once", "--state-dir", "state"]),
+        ("an empty file", vec!["blank.yaml", "--once", "--state-dir", "state"]),
+        ("an open listener", vec!["desired", "--state-dir", "state", "--listen", "0.0.0.0:1"]),
+    ]
+    .into_iter()
+    .map(|(what, args)| {
+        let base = if args.contains(&"--listen") { &base[..1] } else { &base[..] };
+        let ended = run(dir.path(), &[&["run"][..], base, &args].concat());
+        assert_eq!(ended.code, 1, "{what}: {}", ended.out);
+        format!("## {what}\n{}", ended.err)
+    })
+    .collect();
+    insta::assert_snapshot!(told.join("\n"));
+}
+
 #[test]
 fn a_sandbox_settles_once_and_says_what_it_did() {
     let dir = with(GOOD);
@@ -176,9 +243,11 @@ fn the_json_log_is_json() {
     let args = ["run", "desired", "--sandbox", "--once", "--listen=none", "--state-dir=state", "--log-format=json"];
     let ended = run(dir.path(), &args);
     assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
-    for line in ended.out.lines() {
-        assert!(serde_json::from_str::<serde_json::Value>(line).unwrap()["message"].is_string(), "{line}");
-    }
+    let lines: Vec<serde_json::Value> = ended.out.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert!(lines.iter().all(|line| line["message"].is_string()), "{lines:?}");
+    let run = lines.iter().find(|line| line["message"].as_str().unwrap_or_default().starts_with("run api-")).unwrap();
+    assert_eq!((run["service"].as_str(), run["kind"].as_str()), (Some("api"), Some("step")), "{run}");
+    assert_eq!(run["because"], "the file asks for tag 1.10");
 }
 
 #[test]

@@ -63,8 +63,12 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 fn warn(words: &str) {
+    let (words, hint) = match words.split_once("; hint: ") {
+        Some((words, hint)) => (words, format!("\n  hint: {hint}")),
+        None => (words, String::new()),
+    };
     let warning = Paint::Yellow.on("warning", out::colour());
-    out::remark(format!("{warning}: {words}"));
+    out::remark(format!("{warning}: {words}{hint}"));
 }
 
 /// What only the host can tell: warnings here, holds in `run`.

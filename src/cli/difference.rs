@@ -5,16 +5,40 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::model::colour::Group;
 use crate::model::desired::{Logging, Service};
-use crate::model::memory::Memory;
+use crate::model::memory::{Live, Memory};
 use crate::model::release::Release;
+use crate::model::snapshot::{Replica, ReplicaState, Snapshot};
 use crate::plan::Plan;
+use crate::plan::step::show_resources;
+
+/// How a field is put in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum How {
+    /// It is part of the release: new containers.
+    NewContainers,
+    /// The containers that run are kept.
+    InPlace,
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NewContainers => "new containers",
+            Self::InPlace => "in place",
+        })
+    }
+}
 
 /// One field that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Difference {
     /// As in the YAML.
     pub(crate) field: String,
+    /// What it takes.
+    pub(crate) how: How,
     /// As applied; none: not set.
     pub(crate) from: Option<String>,
     /// As the file says; none: not set.
@@ -23,29 +47,57 @@ pub(crate) struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { field, from, to } = self;
+        let Self { field, how, from, to } = self;
         match (from, to) {
-            (Some(from), Some(to)) => write!(f, "{field}: {from} -> {to}"),
-            (None, Some(to)) => write!(f, "{field}: + {to}"),
-            (Some(from), None) => write!(f, "{field}: - {from}"),
-            (None, None) => write!(f, "{field}"),
+            (Some(from), Some(to)) => write!(f, "{field}: {from} -> {to}")?,
+            (None, Some(to)) => write!(f, "{field}: + {to}")?,
+            (Some(from), None) => write!(f, "{field}: - {from}")?,
+            (None, None) => write!(f, "{field}")?,
         }
+        write!(f, " ({how})")
     }
 }
 
 /// What differs between the release that serves and the one the file asks for; nothing before the first deploy.
-pub(crate) fn between(service: Option<&Service>, plan: &Plan, memory: &Memory) -> Vec<Difference> {
-    let (Some(_), Some(wanted), Some(committed)) = (service, &plan.view.wanted, &memory.committed) else {
-        return Vec::new();
+pub(crate) fn between(service: Option<&Service>, plan: &Plan, memory: &Memory, snapshot: &Snapshot) -> Vec<Difference> {
+    let (Some(service), Some(committed)) = (service, &memory.committed) else { return Vec::new() };
+    let mut found = match &plan.view.wanted {
+        Some(wanted) => releases(&committed.release, wanted),
+        None => Vec::new(),
     };
-    releases(&committed.release, wanted)
+    found.extend(in_place(service, committed.group, memory, snapshot));
+    found
+}
+
+/// Fields that are no part of the release: the count that runs, and what was last seen in force.
+fn in_place(service: &Service, serving: Group, memory: &Memory, snapshot: &Snapshot) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut field = |name: &str, from: String, to: String| {
+        if from != to {
+            found.push(Difference { field: name.to_owned(), how: How::InPlace, from: Some(from), to: Some(to) });
+        }
+    };
+    if let Some(replicas) = snapshot.platform.replicas.seen() {
+        let runs = |it: &&Replica| it.group == serving && it.state == ReplicaState::Running;
+        let running = replicas.iter().filter(runs).count();
+        field("replicas", running.to_string(), service.replicas.to_string());
+    }
+    if let (Some(serving), Some(declared)) = (serving.colour(), service.active_colour) {
+        field("activeColour", serving.to_string(), declared.to_string());
+    }
+    if let Some(applied) = &memory.applied_live {
+        let Live { restart, resources } = applied;
+        field("docker.restart", restart.to_string(), service.docker.restart.to_string());
+        field("docker.resources", show_resources(*resources), show_resources(service.docker.resources));
+    }
+    found
 }
 
 fn releases(from: &Release, to: &Release) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut field = |name: &str, from: Option<String>, to: Option<String>| {
         if from != to {
-            found.push(Difference { field: name.to_owned(), from, to });
+            found.push(Difference { field: name.to_owned(), how: How::NewContainers, from, to });
         }
     };
     let Release {
@@ -90,6 +142,7 @@ fn env(from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) -> Vec<Di
         .filter(|name| from.get(*name) != to.get(*name))
         .map(|name| Difference {
             field: format!("docker.env.{name}"),
+            how: How::NewContainers,
             from: shown(from.contains_key(name), "(a value)"),
             to: shown(to.contains_key(name), if from.contains_key(name) { "(another value)" } else { "(a value)" }),
         })
@@ -100,11 +153,13 @@ fn volumes(from: &[String], to: &[String]) -> Vec<Difference> {
     let field = || "docker.volumes".to_owned();
     let gone = from.iter().filter(|it| !to.contains(it)).map(|it| Difference {
         field: field(),
+        how: How::NewContainers,
         from: Some(it.clone()),
         to: None,
     });
     let new = to.iter().filter(|it| !from.contains(it)).map(|it| Difference {
         field: field(),
+        how: How::NewContainers,
         from: None,
         to: Some(it.clone()),
     });
@@ -136,11 +191,11 @@ mod tests {
         assert_eq!(
             text,
             [
-                "tag: 1 -> 2",
-                "docker.port: - 8080",
-                "docker.env.A: (a value) -> (another value)",
-                "docker.env.B: - (a value)",
-                "docker.volumes: + logs:/log",
+                "tag: 1 -> 2 (new containers)",
+                "docker.port: - 8080 (new containers)",
+                "docker.env.A: (a value) -> (another value) (new containers)",
+                "docker.env.B: - (a value) (new containers)",
+                "docker.volumes: + logs:/log (new containers)",
             ]
         );
     }

@@ -9,12 +9,14 @@ mod difference;
 mod edges;
 mod edit;
 mod failure;
+mod git;
 mod history;
 mod import;
 mod logging;
 mod logs;
 mod out;
 mod plan;
+mod rollback;
 mod run;
 mod schema;
 mod set;
@@ -109,7 +111,7 @@ enum Verb {
     /// Let a release that waits for promotion go live.
     Promote(act::ActArgs),
     /// Go back to the previous release until the file asks for another.
-    Rollback(act::ActArgs),
+    Rollback(rollback::RollbackArgs),
     /// Try a quarantined release once more.
     Retry(act::ActArgs),
     /// Change nothing about a service until `resume`; survives a restart.
@@ -169,7 +171,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Verb::History(args) => history::run(args, around).await,
         Verb::Set(args) => set::run(args, around).await,
         Verb::Promote(args) => act::run("promote", args, around).await,
-        Verb::Rollback(args) => act::run("rollback", args, around).await,
+        Verb::Rollback(args) => rollback::run(args, around).await,
         Verb::Retry(args) => act::run("retry", args, around).await,
         Verb::Pause(args) => act::run("pause", args, around).await,
         Verb::Resume(args) => act::run("resume", args, around).await,

@@ -68,6 +68,8 @@ pub(crate) async fn run(args: &PlanArgs, around: &Surroundings) -> Result<Exit, 
     let edges = edges::build_read_only(&settings, &wakes)?;
     let memories =
         edges.store.load().await.map_err(|why| Failure::from_words("could not read the durable memory", &why))?;
+    let unreadable =
+        edges.store.unreadable().await.map_err(|why| Failure::from_words("could not read the durable memory", &why))?;
     let mut names = everything(&desired, &memories, &edges).await;
     if let Some(only) = &args.service {
         if !names.contains(only) {
@@ -84,8 +86,11 @@ pub(crate) async fn run(args: &PlanArgs, around: &Surroundings) -> Result<Exit, 
         .map(|(name, snapshot)| {
             let memory = memories.get(name).unwrap_or(&nothing);
             let service = desired.services.get(name);
-            let plan = decide(&desired, name, snapshot, memory, now);
-            let differences = difference::between(service, &plan, memory);
+            let plan = match unreadable.get(name.as_str()) {
+                Some(why) => Plan::waiting(vec![Hold::MemoryUnreadable { why: why.clone() }]),
+                None => decide(&desired, name, snapshot, memory, now),
+            };
+            let differences = difference::between(service, &plan, memory, snapshot);
             Planned { name: name.clone(), plan, differences }
         })
         .collect();

@@ -1,16 +1,13 @@
 //! `holdfast set`: edits the desired state in place, comments and layout kept.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-
-use clap::Args;
-use tokio::process::Command;
+use std::path::PathBuf;
 
 use crate::model::names::ServiceName;
+use clap::Args;
 
 use super::edit::{self, Edited};
 use super::failure::{Exit, Failure};
-use super::{Surroundings, edges, out};
+use super::{Surroundings, edges, git, out};
 
 /// Arguments of `set`.
 #[derive(Debug, Args)]
@@ -60,18 +57,16 @@ pub(crate) async fn run(args: &SetArgs, around: &Surroundings) -> Result<Exit, F
         out::line(format!("{subject} ({})", edited.file.display()))?;
     }
     if (args.commit || args.push) && !edited.changes.is_empty() {
-        commit(&edited.file, &subject).await?;
-        out::line("committed")?;
+        git::commit(&edited.file, &subject, None).await?;
     }
     if args.push {
-        git(&edited.file, &["push"]).await?;
-        out::line("pushed")?;
+        git::push(&edited.file).await?;
     }
     Ok(Exit::Fine)
 }
 
 /// `SERVICE: tag OLD -> NEW, replicas 1 -> 2`.
-fn subject(service: &ServiceName, edited: &Edited) -> String {
+pub(crate) fn subject(service: &ServiceName, edited: &Edited) -> String {
     let changes: Vec<String> = edited
         .changes
         .iter()
@@ -82,34 +77,4 @@ fn subject(service: &ServiceName, edited: &Edited) -> String {
         })
         .collect();
     format!("{service}: {}", changes.join(", "))
-}
-
-async fn commit(file: &Path, subject: &str) -> Result<(), Failure> {
-    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    git(file, &["add", "--", name]).await?;
-    // `--only`: whatever else is staged stays out of this commit.
-    git(file, &["commit", "--quiet", "--only", "-m", subject, "--", name]).await
-}
-
-async fn git(file: &Path, args: &[&str]) -> Result<(), Failure> {
-    let folder = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let what = format!("could not run `git {}`", args.first().unwrap_or(&""));
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(folder)
-        .args(args)
-        .stdin(Stdio::null())
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .output()
-        .await
-        .map_err(|error| Failure::new(what.clone()).because(error).try_this("is git installed?"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let said = if said.is_empty() { String::from_utf8_lossy(&output.stdout).trim().to_owned() } else { said };
-    Err(Failure::new(what).because(said).try_this(format!("{} itself is edited and stays so", file.display())))
 }

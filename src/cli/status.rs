@@ -275,6 +275,7 @@ mod tests {
             stage: "starting green".into(),
             desired: Version { tag: "9c0ffee".into(), ..Version::default() },
             serving: Some(Version { tag: "3f2a1b9-with-a-very-long-tail".into(), ..Version::default() }),
+            previous: None,
             active_colour: Some(Colour::Blue),
             colours: BTreeMap::from([("blue".into(), group)]),
             holds: vec![HoldStatus {

@@ -69,6 +69,9 @@ pub struct ServiceStatus {
     pub desired: Version,
     /// What serves; none before the first commit.
     pub serving: Option<Version>,
+    /// What served before it, and serves again after `rollback`; none when there is none.
+    #[serde(default)]
+    pub previous: Option<Version>,
     /// The colour that serves; none when rolling or unknown.
     pub active_colour: Option<Colour>,
     /// Per colour, or `only`.

@@ -78,6 +78,36 @@ fn rollback_pins_the_previous_release_until_the_file_changes() {
 }
 
 #[test]
+fn rollback_with_commit_edits_the_tag_and_pins_nothing() {
+    let Some(mut world) = World::new("commit") else { return };
+    let desired = world.path("desired").display().to_string();
+    let git = |args: &[&str]| {
+        let identity = ["-C", &desired, "-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"];
+        crate::support::engine::run("git", &[&identity[..], args].concat())
+    };
+    world.write(&[&world.spec("v1")]);
+    git(&["init", "-q"]);
+    git(&["config", "user.name", "t"]);
+    git(&["config", "user.email", "t@t"]);
+    git(&["add", "services.yaml"]);
+    git(&["commit", "-q", "-m", "v1"]);
+    world.start();
+    world.until_settled("v1");
+    let output = world.holdfast("rollback", &[&world.service, "--commit"]);
+    assert_eq!(output.status.code(), Some(1), "there is nothing to go back to yet");
+    let output = world.holdfast("set", &[&world.service, "tag=v2", "--commit"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    world.until_settled("v2");
+    let output = world.holdfast("rollback", &[&world.service, "--commit"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    world.until_settled("v1");
+    assert_eq!(world.answer().as_deref(), Some("v1"));
+    assert_eq!(world.seen()["pin"], serde_json::Value::Null);
+    assert_eq!(git(&["log", "-1", "--format=%s"]), format!("{}: tag v2 -> v1", world.service));
+    assert!(git(&["log", "-1", "--format=%b"]).starts_with("Rolled back by "));
+}
+
+#[test]
 fn wait_is_0_when_the_revision_serves_and_4_at_its_timeout() {
     let Some(mut world) = World::new("wait") else { return };
     world.write(&[&world.spec("v1")]);

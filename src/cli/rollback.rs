@@ -1,0 +1,75 @@
+//! `holdfast rollback`: back to what served before, by the controller or in the file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::model::names::ServiceName;
+use crate::model::status::ServiceStatus;
+
+use super::client::Client;
+use super::failure::{Exit, Failure};
+use super::{Surroundings, act, edges, edit, git, out, set, status};
+
+/// Arguments of `rollback`.
+#[derive(Debug, Args)]
+#[command(after_help = "The controller goes back at once and stays there until the file asks for
+another release; the file is not touched. With --commit the file is edited
+instead, and the controller follows it as it follows every edit.
+
+Examples:
+  holdfast rollback dangdang-api
+  holdfast rollback dangdang-api --commit --push --path desired-state/prod")]
+pub(crate) struct RollbackArgs {
+    #[command(flatten)]
+    act: act::ActArgs,
+    /// Write the previous tag into the file and commit it, in place of a pin.
+    #[arg(long)]
+    commit: bool,
+    /// Push that commit; implies --commit.
+    #[arg(long)]
+    push: bool,
+    /// The folder of the desired state, or the file [default: `source` of holdfast.yaml].
+    #[arg(long, value_name = "PATH")]
+    path: Option<PathBuf>,
+}
+
+/// Goes back.
+///
+/// # Errors
+/// When no controller answers, there is no previous release, or the file cannot be edited or committed.
+pub(crate) async fn run(args: &RollbackArgs, around: &Surroundings) -> Result<Exit, Failure> {
+    if !args.commit && !args.push {
+        return act::run("rollback", &args.act, around).await;
+    }
+    let name = &args.act.service;
+    let client = Client::connect(&around.state_dir()?).await?;
+    let found = status::fetch(&client, Some(name)).await?.services.into_iter().next();
+    let tag = previous_tag(name, found.as_ref())?;
+    let settings = edges::settings(around)?;
+    let path = args.path.as_ref().unwrap_or(&settings.source);
+    let edited = edit::set(path, name, &[("tag".to_owned(), tag)], &settings)?;
+    let subject = set::subject(name, &edited);
+    out::line(format!("{subject} ({})", edited.file.display()))?;
+    git::commit(&edited.file, &subject, Some(&format!("Rolled back by {}.", act::user()))).await?;
+    if args.push {
+        git::push(&edited.file).await?;
+    }
+    Ok(Exit::Fine)
+}
+
+/// What to write: the previous tag, with its digest where the tag alone would mean what serves now.
+fn previous_tag(name: &ServiceName, found: Option<&ServiceStatus>) -> Result<String, Failure> {
+    let previous = found.and_then(|found| found.previous.as_ref());
+    let previous = previous.ok_or_else(|| {
+        Failure::new(format!("{name} has no previous release to go back to"))
+            .try_this(format!("write the wanted tag with `holdfast set {name} tag=…`"))
+    })?;
+    let serving = found.and_then(|found| found.serving.as_ref());
+    match &previous.digest {
+        Some(digest) if serving.is_some_and(|serving| serving.tag == previous.tag) => {
+            Ok(format!("{}@{digest}", previous.tag))
+        }
+        _ => Ok(previous.tag.clone()),
+    }
+}
