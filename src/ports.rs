@@ -223,6 +223,10 @@ pub trait EnvFiles: Send + Sync {
     /// # Errors
     /// When the file is another one by now, is gone or cannot be read.
     async fn variables(&self, wanted: &EnvFileVersion) -> Result<EnvVariables, Why>;
+    /// Wakes everything when a file there changes, for ever.
+    async fn watch(&self, _wakes: Wakes) {
+        std::future::pending().await
+    }
 }
 
 /// Durable memory and history.

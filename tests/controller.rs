@@ -318,6 +318,22 @@ async fn pause_survives_a_restart_and_resume_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_memory_nobody_understands_stops_its_service_alone_until_it_is_mended() {
+    let world = Arc::new(World::default());
+    world.unreadable.lock().unwrap().insert("api".into(), "row 7 is damaged".into());
+    let it =
+        start_with(Arc::clone(&world), state("r1", [service("api", "one", 1), service("web", "one", 1)], &[]), false);
+    it.settled("web").await;
+    it.until("it is held", |it| it.service("api").unwrap().holds.iter().any(|hold| hold.reason == "MemoryUnreadable"))
+        .await;
+    assert_eq!(it.world.names(), ["web-1"]);
+    it.world.unreadable.lock().unwrap().clear();
+    it.settled("api").await;
+    assert_eq!(it.world.names(), ["api-1", "web-1"]);
+    it.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn rollback_goes_to_the_previous_release_and_retry_comes_back() {
     let it = start(state("r1", [service("api", "one", 1)], &[]));
     it.settled("api").await;

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bed::{docker, gated};
 use holdfast::model::colour::Group;
-use holdfast::model::desired::{Check, Resources, Restart};
+use holdfast::model::desired::{Check, Logging, Resources, Restart};
 use holdfast::model::image::{Tag, TagSpec};
 use holdfast::model::snapshot::{Fact, Health, ReplicaState};
 use holdfast::plan::step::{Ensured, PlatformStep};
@@ -267,6 +267,39 @@ async fn last_words_are_the_last_lines() {
     assert_eq!(replica.state, ReplicaState::Exited(Some(3)));
     let words = bed.platform.last_words(&replica.id).await;
     assert!(words.contains("fatal: no database") && words.contains("line 6") && !words.contains("line 1"), "{words}");
+}
+
+#[tokio::test]
+async fn what_a_container_writes_reaches_fluentd_under_its_tag() {
+    let Some(bed) = gated("fluentd") else { return };
+    // fluentd's forward protocol is msgpack over TCP: what is written stands in it as it is.
+    let fluentd = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = fluentd.local_addr().unwrap().to_string();
+    let (sender, received) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in fluentd.incoming().flatten() {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = std::io::Read::read(&mut stream, &mut buffer) {
+                if sender.send(buffer[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let mut run = bed.run(1, None);
+    run.release.command =
+        ["/bin/busybox", "sh", "-c", "echo said by the app; exec sleep 60"].map(str::to_owned).to_vec();
+    let options = [("fluentd-address", address.as_str()), ("tag", "dangdang")];
+    let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    run.release.logging = Some(Logging { driver: "fluentd".to_owned(), options: options.into_iter().collect() });
+    let step = PlatformStep::Run(Box::new(run.clone()));
+    assert_eq!(bed.platform.perform(&step).await, Ok(Ensured::Changed));
+    let mut seen = Vec::new();
+    let is_there = |seen: &[u8], words: &str| seen.windows(words.len()).any(|part| part == words.as_bytes());
+    while !(is_there(&seen, "dangdang") && is_there(&seen, "said by the app")) {
+        let more = received.recv_timeout(Duration::from_secs(20));
+        seen.extend(more.unwrap_or_else(|_| panic!("fluentd heard only {:?}", String::from_utf8_lossy(&seen))));
+    }
 }
 
 #[tokio::test]

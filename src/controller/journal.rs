@@ -97,16 +97,16 @@ impl Writer {
     }
 }
 
-/// One line an event: service first, because last.
+/// One line an event, in fields: the text log puts the service first and because last, the JSON log keeps them apart.
 fn log(event: &Event) {
     let Event { id: _, at: _, service, kind, message, because } = event;
     let service = service.as_ref().map_or("holdfast", ServiceName::as_str);
-    let line = match because {
-        Some(because) => format!("{service}  {message}  because {because}"),
-        None => format!("{service}  {message}"),
-    };
+    let (because, kind_text) = (because.as_deref(), kind.to_string());
+    let kind_text = kind_text.as_str();
     match kind {
-        EventKind::Rejected | EventKind::StepFailed => tracing::warn!(target: "holdfast", "{line}"),
-        _ => tracing::info!(target: "holdfast", "{line}"),
+        EventKind::Rejected | EventKind::StepFailed => {
+            tracing::warn!(target: "holdfast", service, kind = kind_text, because, "{message}");
+        }
+        _ => tracing::info!(target: "holdfast", service, kind = kind_text, because, "{message}"),
     }
 }

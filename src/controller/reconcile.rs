@@ -27,12 +27,16 @@ pub(super) async fn turn(core: Arc<Core>, name: ServiceName, slot: Slot, stoppin
     if let Err(error) = withdraw_removal(&core, &name, &order).await {
         return Some(settle::failed_look(&core, &name, "remember that it is back in the file", &error.why));
     }
+    let unreadable = core.memory.unreadable(&name).await;
     let memory = core.memory.of(&name);
     let snapshot = tokio::select! {
         () = stopping.cancelled() => return None,
         snapshot = look(&core, &name, &order, &memory, slot.fresh) => snapshot,
     };
-    let (mut plan, mut ending) = decide(&core, &name, &order, &snapshot, &memory);
+    let (mut plan, mut ending) = match unreadable {
+        Some(why) => (Plan::waiting(vec![Hold::MemoryUnreadable { why }]), Ending::Quiet),
+        None => decide(&core, &name, &order, &snapshot, &memory),
+    };
     settle::begin(&core, &name, &plan);
     if !plan.stages.is_empty() {
         let stages = std::mem::take(&mut plan.stages);

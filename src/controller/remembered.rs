@@ -13,6 +13,8 @@ use crate::ports::Store;
 pub(super) struct Remembered {
     store: Arc<dyn Store>,
     known: Mutex<BTreeMap<ServiceName, Memory>>,
+    /// Services whose memory is there and not understood.
+    unreadable: Mutex<BTreeMap<String, Why>>,
     /// Held over a write and its copy, so that copies appear in the order of the writes.
     writing: tokio::sync::Mutex<()>,
 }
@@ -20,14 +22,29 @@ pub(super) struct Remembered {
 impl Remembered {
     /// Nothing is known before [`load`](Self::load).
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, known: Mutex::default(), writing: tokio::sync::Mutex::new(()) }
+        Self { store, known: Mutex::default(), unreadable: Mutex::default(), writing: tokio::sync::Mutex::new(()) }
     }
 
     /// Reads everything.
     pub(super) async fn load(&self) -> Result<(), Why> {
-        let all = self.store.load().await?;
+        let _order = self.writing.lock().await;
+        let (all, unreadable) = (self.store.load().await?, self.store.unreadable().await?);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = all;
+        *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner) = unreadable;
         Ok(())
+    }
+
+    /// Why the memory of `service` is not understood; asked again each time, for somebody may have mended it.
+    pub(super) async fn unreadable(&self, service: &ServiceName) -> Option<Why> {
+        let known = |this: &Self| {
+            let unreadable = this.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+            unreadable.get(service.as_str()).cloned()
+        };
+        known(self)?;
+        match self.load().await {
+            Ok(()) => known(self),
+            Err(why) => Some(why),
+        }
     }
 
     /// The memory of `service`; empty for one never seen.

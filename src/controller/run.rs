@@ -123,6 +123,12 @@ impl Controller {
             let (platform, wakes) = (Arc::clone(&platform), reports.clone());
             async move { platform.watch(wakes).await }
         }));
+        let env_files = Arc::clone(&core.edges.env_files);
+        let reports = wakes.clone();
+        watchers.spawn(for_ever("the env files", wakes.clone(), move || {
+            let (env_files, wakes) = (Arc::clone(&env_files), reports.clone());
+            async move { env_files.watch(wakes).await }
+        }));
         let reports = wakes.clone();
         watchers.spawn(for_ever("the traffic", wakes, move || {
             let (traffic, wakes) = (Arc::clone(&traffic), reports.clone());

@@ -1,5 +1,7 @@
 //! What happened, for the reconcile log, the API and history.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +48,22 @@ pub enum EventKind {
     Command,
     /// The controller itself: start, stop, an edge lost or regained.
     Controller,
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Step => "step",
+            Self::StepFailed => "stepFailed",
+            Self::Hold => "hold",
+            Self::Released => "released",
+            Self::Settled => "settled",
+            Self::Command => "command",
+            Self::Controller => "controller",
+        })
+    }
 }
 
 /// One release in a service's history.

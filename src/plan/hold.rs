@@ -205,6 +205,11 @@ pub enum Hold {
         /// Which one.
         invariant: String,
     },
+    /// What is remembered of the service cannot be understood: it may be paused or pinned.
+    MemoryUnreadable {
+        /// What is wrong, and where.
+        why: Why,
+    },
     /// `--detect`: steps are shown, not taken.
     DetectOnly {
         /// How many.
@@ -245,6 +250,7 @@ impl Hold {
             Self::Failing { .. } => "Failing",
             Self::StepFailed { .. } => "StepFailed",
             Self::PlanRefused { .. } => "PlanRefused",
+            Self::MemoryUnreadable { .. } => "MemoryUnreadable",
             Self::DetectOnly { .. } => "DetectOnly",
         }
     }
@@ -342,6 +348,9 @@ impl fmt::Display for Hold {
             Self::StepFailed { step, why, until } => write!(f, "could not {step}: {why}; looking again at {until:.0}"),
             Self::PlanRefused { invariant } => {
                 write!(f, "the plan would break {invariant}; nothing was done. This is a bug: please report it")
+            }
+            Self::MemoryUnreadable { why } => {
+                write!(f, "nothing is done: what is remembered of it cannot be read: {why}")
             }
             Self::DetectOnly { steps } => write!(f, "--detect: {steps} steps are left undone"),
         }

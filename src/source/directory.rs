@@ -15,12 +15,12 @@ use super::lower::HostRules;
 use crate::model::desired::SourceRevision;
 use crate::ports::{Clock, Source, SourceUpdate};
 pub(super) use read::{Texts, texts};
-use watch::Watch;
+pub(super) use watch::Watch;
 
 /// After the last change, so long without another one is quiet.
-const QUIET: Duration = Duration::from_millis(20);
+pub(super) const QUIET: Duration = Duration::from_millis(20);
 /// A writer that never pauses is read all the same after this.
-const LONGEST_NOISE: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_NOISE: Duration = Duration::from_secs(1);
 /// The poll behind the watch: it finds what no event tells (a link's target elsewhere, a lost event).
 const POLL: Duration = Duration::from_secs(2);
 /// The poll without a watch.

@@ -2,13 +2,19 @@
 
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::model::env_file::{self, EnvVariables};
 use crate::model::release::EnvFileVersion;
 use crate::model::snapshot::{Fact, Why};
-use crate::ports::EnvFiles;
+use crate::ports::{EnvFiles, Wakes};
+
+use super::directory::{LONGEST_NOISE, QUIET, Watch};
+
+/// A root that appears or is made again is watched from then on; what changes deeper below it is found by the sweep.
+const RENEW: Duration = Duration::from_secs(2);
 
 /// The folder of env files; nothing outside it is ever read.
 #[derive(Debug, Clone)]
@@ -93,6 +99,18 @@ impl EnvFiles for EnvRoot {
             Ok(Fact::Absent) => Err(format!("env file {path} is not there")),
             Ok(Fact::Unreadable(why)) => Err(format!("env file {path} cannot be read: {why}")),
             Err(error) => Err(format!("reading env file {path} was interrupted: {error}")),
+        }
+    }
+
+    async fn watch(&self, wakes: Wakes) {
+        let mut watch = Watch::start(&self.root);
+        loop {
+            watch.renew(&self.root);
+            let changed = tokio::time::timeout(RENEW, watch.changed()).await;
+            if changed.is_ok() {
+                watch.quiet(QUIET, LONGEST_NOISE).await;
+                wakes.wake(None, "an env file changed");
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::engine::{run, try_run};
+use crate::support::engine::try_run;
 use crate::support::registry_stub::RegistryStub;
 use crate::support::world::{World, has_hold};
 
@@ -115,7 +115,6 @@ fn a_missing_env_file_holds_until_it_is_there() {
     // Its content is part of the release.
     let id = world.container_id(&name);
     fs::write(world.path("env/app.env"), "GREETING=hi\n").expect("written");
-    run("true", &[]);
     world.until("the new release", 60, |world, seen| {
         let containers = world.containers();
         seen["phase"] == "Settled" && containers.len() == 1 && world.container_id(&containers[0]) != id

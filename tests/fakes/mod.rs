@@ -112,6 +112,7 @@ pub struct World {
     pub entered: Notify,
     pub unowned: Mutex<bool>,
     pub memory: Mutex<BTreeMap<ServiceName, Memory>>,
+    pub unreadable: Mutex<BTreeMap<String, Why>>,
     pub events: Mutex<Vec<Event>>,
     pub history: Mutex<BTreeMap<ServiceName, Vec<HistoryEntry>>>,
     pub unhealthy: Mutex<BTreeSet<String>>,
@@ -286,6 +287,9 @@ impl EnvFiles for Edge {
 impl Store for Edge {
     async fn load(&self) -> Result<BTreeMap<ServiceName, Memory>, Why> {
         Ok(self.0.memory.lock().unwrap().clone())
+    }
+    async fn unreadable(&self) -> Result<BTreeMap<String, Why>, Why> {
+        Ok(self.0.unreadable.lock().unwrap().clone())
     }
     async fn remember(&self, service: &ServiceName, change: &MemoryChange) -> Result<Memory, Why> {
         let mut memory = self.0.memory.lock().unwrap();

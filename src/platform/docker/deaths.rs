@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -23,12 +24,18 @@ use crate::process;
 /// The engine's list agrees within a tenth of this; if it does not, the engine is asked in full again.
 const BELIEVED: Duration = Duration::from_secs(3);
 
+/// A signal through the engine is told at the moment it is sent, but on another way than the end it causes: a look
+/// between the two would take the container for one that comes back by itself.
+const WORD_OF_A_SIGNAL: Duration = Duration::from_millis(5);
+
 /// One run of one container.
 struct Run {
     pid: i64,
     seen: Arc<ContainerInspectResponse>,
     /// Somebody sent it a signal through the engine: its restart policy will not bring it back.
     killed: bool,
+    /// Told when the engine said something about it.
+    word: Arc<Notify>,
     /// None while it runs.
     ended: Option<(Instant, Option<i64>)>,
     _watch: Option<AbortOnDropHandle<()>>,
@@ -48,11 +55,20 @@ impl Deaths {
             run.seen = Arc::clone(seen);
             return;
         }
-        let watch = wakes.and_then(|wakes| self.watch(service, id, pid, wakes.clone()));
-        runs.insert(id.to_owned(), Run { pid, seen: Arc::clone(seen), killed: false, ended: None, _watch: watch });
+        let word = Arc::new(Notify::new());
+        let watch = wakes.and_then(|wakes| self.watch(service, id, pid, wakes.clone(), Arc::clone(&word)));
+        let run = Run { pid, seen: Arc::clone(seen), killed: false, word, ended: None, _watch: watch };
+        runs.insert(id.to_owned(), run);
     }
 
-    fn watch(&self, service: &ServiceName, id: &str, pid: i64, wakes: Wakes) -> Option<AbortOnDropHandle<()>> {
+    fn watch(
+        &self,
+        service: &ServiceName,
+        id: &str,
+        pid: i64,
+        wakes: Wakes,
+        word: Arc<Notify>,
+    ) -> Option<AbortOnDropHandle<()>> {
         let process = u32::try_from(pid).ok()?;
         let end = process::end_of(process)?;
         // Another host's engine may be behind a local socket, and numbers of processes are used again.
@@ -60,6 +76,8 @@ impl Deaths {
         let (runs, service, id) = (Arc::clone(&self.0), service.clone(), id.to_owned());
         Some(AbortOnDropHandle::new(tokio::spawn(async move {
             end.await;
+            // A word that came before the end is kept for this.
+            let _ = tokio::time::timeout(WORD_OF_A_SIGNAL, word.notified()).await;
             if end_run(&runs, &id, Some(pid), None) {
                 wakes.wake(Some(&service), format!("docker: the process of {} ended", &id[..12.min(id.len())]));
             }
@@ -69,7 +87,9 @@ impl Deaths {
     /// The engine says that a signal was sent to `id`; whether that changes what its end means.
     pub(super) fn killed(&self, id: &str) -> bool {
         let mut runs = lock(&self.0);
-        runs.get_mut(id).is_some_and(|run| !std::mem::replace(&mut run.killed, true) && run.ended.is_some())
+        let Some(run) = runs.get_mut(id) else { return false };
+        run.word.notify_one();
+        !std::mem::replace(&mut run.killed, true) && run.ended.is_some()
     }
 
     /// The engine says that `id` died.

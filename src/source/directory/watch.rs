@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// A running watch, or none where inotify is missing.
-pub(super) struct Watch {
+pub(in crate::source) struct Watch {
     watcher: Option<RecommendedWatcher>,
     events: mpsc::UnboundedReceiver<()>,
     /// The watched folder, by device and inode.
@@ -29,7 +29,7 @@ impl Watch {
     }
 
     /// Watches the folder of `path` (itself, or the one that holds it) and that folder's parent.
-    pub(super) fn start(path: &Path) -> Self {
+    pub(in crate::source) fn start(path: &Path) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let around = parent_of(path).filter(|_| path.is_dir() || !path.exists());
         let name = path.file_name().map(OsStr::to_owned);
@@ -65,7 +65,7 @@ impl Watch {
     }
 
     /// Watches the folder anew where it is not the one watched before (made again, or a swapped link).
-    pub(super) fn renew(&mut self, path: &Path) {
+    pub(in crate::source) fn renew(&mut self, path: &Path) {
         let Some(watcher) = &mut self.watcher else { return };
         let folder = if path.is_dir() { Some(path.to_owned()) } else { parent_of(path) };
         let now = folder.and_then(|folder| {
@@ -89,14 +89,14 @@ impl Watch {
     }
 
     /// Returns at the next event; never without a watch.
-    pub(super) async fn changed(&mut self) {
+    pub(in crate::source) async fn changed(&mut self) {
         if self.events.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
     }
 
     /// Returns once no event came for `quiet`, after `longest` in any case.
-    pub(super) async fn quiet(&mut self, quiet: Duration, longest: Duration) {
+    pub(in crate::source) async fn quiet(&mut self, quiet: Duration, longest: Duration) {
         let end = Instant::now() + longest;
         loop {
             let until = (Instant::now() + quiet).min(end);
