@@ -27,6 +27,8 @@ pub struct Wake {
     pub service: Option<ServiceName>,
     /// For traces: `docker: die dangdang-api-blue-1`.
     pub why: String,
+    /// It only says how far a long step is: shown to people, and nobody looks again.
+    pub is_progress: bool,
 }
 
 /// Where adapters report what they noticed. Never blocks; the queue coalesces.
@@ -43,7 +45,12 @@ impl Wakes {
     /// Look at `service` again (at all of them with `None`).
     pub fn wake(&self, service: Option<&ServiceName>, why: impl Into<String>) {
         // The queue is gone only while the process ends; then nobody needs waking.
-        let _ = self.0.send(Wake { service: service.cloned(), why: why.into() });
+        let _ = self.0.send(Wake { service: service.cloned(), why: why.into(), is_progress: false });
+    }
+
+    /// A long step of `service` is so far, in words for people: `pulling app@0123456789ab: 34 of 120 MiB`.
+    pub fn progress(&self, service: &ServiceName, how_far: impl Into<String>) {
+        let _ = self.0.send(Wake { service: Some(service.clone()), why: how_far.into(), is_progress: true });
     }
 }
 

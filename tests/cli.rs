@@ -171,7 +171,7 @@ fn what_only_the_host_can_tell_is_a_warning_with_a_hint() {
     let dir = with(GOOD);
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let socket = std::os::unix::net::UnixListener::bind(dir.path().join("closed.sock")).unwrap();
-    fs::set_permissions(dir.path().join("closed.sock"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(dir.path().join("closed.sock"), fs::Permissions::from_mode(0o000)).unwrap();
     fs::write(dir.path().join("stale.sock"), "").unwrap();
     drop(std::os::unix::net::UnixListener::bind(dir.path().join("left.sock")).unwrap());
     fs::set_permissions(dir.path().join("left.sock"), fs::Permissions::from_mode(0o777)).unwrap();

@@ -131,8 +131,11 @@ async fn what_drifted_is_put_back_in_place_and_only_once() {
     );
     let mut renamed = target.clone();
     renamed.name = "another-blue-1".to_owned();
-    let remove = |target| PlatformStep::Remove { target, stop_timeout: 1 };
+    let remove = |target| PlatformStep::Remove { target, stop_timeout: 1, only_if_down: false };
     assert_eq!(bed.platform.perform(&remove(renamed)).await.unwrap_err().kind, StepErrorKind::Stale);
+    let dead = PlatformStep::Remove { target: target.clone(), stop_timeout: 1, only_if_down: true };
+    let refused = bed.platform.perform(&dead).await.unwrap_err();
+    assert_eq!(refused.kind, StepErrorKind::Stale, "it was seen dead and runs: {refused}");
     assert_eq!(bed.platform.perform(&remove(target.clone())).await, Ok(Ensured::Changed));
     assert_eq!(bed.platform.perform(&remove(target.clone())).await, Ok(Ensured::AlreadySo));
     assert_eq!(bed.platform.perform(&unpause).await.unwrap_err().kind, StepErrorKind::Stale);

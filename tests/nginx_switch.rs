@@ -365,6 +365,14 @@ async fn a_master_that_cannot_bind_keeps_its_workers_and_that_is_an_error() {
     assert_eq!(nginx.workers(), before, "no worker was stopped");
     assert_eq!(get(nginx.url(0)).unwrap().1, "blue");
     assert!(!is_loaded(&look(&adapter, &nginx, "api").await));
+    // Workers that crash now are forked anew with the old configuration: young, and no proof of a switch to green.
+    for pid in before {
+        assert!(std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+    }
+    wait_until("two new workers", Duration::from_secs(10), || nginx.workers().len() == 2);
+    let seen = look(&adapter, &nginx, "api").await;
+    assert_eq!(seen.file.seen().unwrap().servers, [blue.address.to_string()], "the file says what nginx has");
+    assert_eq!(get(nginx.url(0)).unwrap().1, "blue");
     drop(taken);
     assert_eq!(adapter.perform(&step(&nginx, "api", &[green.address])).await, Ok(Ensured::Changed));
     assert_eq!(get(nginx.url(0)).unwrap().1, "green");

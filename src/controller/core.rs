@@ -198,6 +198,15 @@ impl Core {
         self.changes.send_modify(|count| *count += 1);
     }
 
+    /// A long step of `service` is so far.
+    pub(super) fn progress(&self, service: &ServiceName, how_far: &str) {
+        tracing::info!(target: "holdfast", service = service.as_str(), kind = "progress", "{how_far}");
+        if let Some(status) = self.state().services.get_mut(service).and_then(|entry| entry.status.as_mut()) {
+            how_far.clone_into(&mut status.stage);
+        }
+        self.changed();
+    }
+
     /// What a turn of `service` has to bring about; none when nobody wants anything of it any more.
     pub(super) fn order(&self, service: &ServiceName) -> Option<Order> {
         let state = self.state();

@@ -346,8 +346,9 @@ impl Loop {
     }
 
     fn wake(&mut self, wake: Wake) {
-        let Wake { service, why } = wake;
+        let Wake { service, why, is_progress } = wake;
         match service {
+            Some(name) if is_progress => self.core.progress(&name, &why),
             Some(name) if self.core.state().services.contains_key(&name) => self.queue.add(&name, Slot::now(why)),
             Some(_) => self.ask_owned(),
             None => {

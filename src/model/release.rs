@@ -152,3 +152,64 @@ impl Release {
         ReleaseHash(format!("v1:{}", &sha256_hex(bytes)[..16]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain() -> Release {
+        Release {
+            repository: Repository::new("app").unwrap(),
+            tag: Tag::new("1").unwrap(),
+            digest: Digest::new(&format!("sha256:{}", "a".repeat(64))).unwrap(),
+            pull: Pull::Always,
+            port: None,
+            env: BTreeMap::new(),
+            env_file: None,
+            volumes: Vec::new(),
+            logging: None,
+            command: Vec::new(),
+            init: false,
+            stop_timeout: 10,
+        }
+    }
+
+    fn full() -> Release {
+        Release {
+            port: Some(8080),
+            env: BTreeMap::from([("TZ".to_owned(), "Asia/Seoul".to_owned())]),
+            env_file: Some(EnvFileVersion { path: ".env".into(), sha256: "b".repeat(64) }),
+            volumes: vec!["logs:/app/log".to_owned(), "data:/data".to_owned()],
+            logging: Some(Logging {
+                driver: "fluentd".to_owned(),
+                options: BTreeMap::from([("tag".to_owned(), "dangdang".to_owned())]),
+            }),
+            command: vec!["serve".to_owned()],
+            init: true,
+            stop_timeout: 30,
+            ..plain()
+        }
+    }
+
+    #[test]
+    fn golden_hashes_of_version_1_never_change() {
+        // Another value here restarts every fleet at the next upgrade: a new version of the hash is needed instead.
+        assert_eq!(plain().hash().as_str(), "v1:bcd872382fdc30b9");
+        assert_eq!(full().hash().as_str(), "v1:a5df09b33e4e27df");
+    }
+
+    #[test]
+    fn names_and_order_are_no_part_of_it_and_content_is() {
+        let same = Release {
+            repository: Repository::new("registry.example/app").unwrap(),
+            tag: Tag::new("2").unwrap(),
+            pull: Pull::Never,
+            volumes: vec!["data:/data".to_owned(), "logs:/app/log".to_owned()],
+            env_file: Some(EnvFileVersion { path: "elsewhere".into(), sha256: "b".repeat(64) }),
+            ..full()
+        };
+        assert_eq!(same.hash(), full().hash());
+        let other = Release { command: vec!["serve".to_owned(), "--fast".to_owned()], ..full() };
+        assert_ne!(other.hash(), full().hash());
+    }
+}

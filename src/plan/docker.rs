@@ -98,7 +98,8 @@ pub fn summarise(facts: &Facts<'_>, group: Group, release: Option<&Release>) -> 
             Class::Converging(why) => why.clone(),
             _ => None,
         });
-        Progress::Converging { last, deadline: health_deadline(members.iter(), facts.service, facts.now) }
+        let begun = members.iter().any(|it| matches!(it.class, Class::Converging(_)));
+        Progress::Converging { begun, last, deadline: health_deadline(members.iter(), facts.service, facts.now) }
     };
     seen
 }
@@ -153,6 +154,7 @@ fn remove(facts: &Facts<'_>, replica: &Replica, because: &str, out: &mut Lowered
     let step = PlatformStep::Remove {
         target: target(facts, replica),
         stop_timeout: u32::try_from(facts.service.docker.stop_timeout.as_secs()).unwrap_or(u32::MAX),
+        only_if_down: !up,
     };
     let planned = PlannedStep { step: Step::Platform(step), because: because.to_owned() };
     if place == Place::Early {

@@ -49,7 +49,7 @@ pub fn plan(name: &ServiceName, snapshot: &Snapshot, memory: &Memory, acknowledg
 fn remove(name: &ServiceName, replica: &Replica, memory: &Memory) -> PlannedStep {
     let stop_timeout = memory.committed.as_ref().map_or(10, |it| it.release.stop_timeout);
     let target = Target { id: replica.id.clone(), name: replica.name.clone(), service: name.clone() };
-    let step = PlatformStep::Remove { target, stop_timeout };
+    let step = PlatformStep::Remove { target, stop_timeout, only_if_down: false };
     PlannedStep { step: Step::Platform(step), because: BECAUSE.to_owned() }
 }
 

@@ -42,6 +42,8 @@ pub enum Progress {
     Absent,
     /// Not there yet.
     Converging {
+        /// Whether a replica of the release is up: until then it is not the release that is late.
+        begun: bool,
         /// The last bad answer.
         last: Option<Why>,
         /// When it counts as failed.
@@ -249,7 +251,7 @@ fn fail_if_failing(it: &Situation<'_>, out: &mut Decision, release: &Release, gr
     let overdue = started.is_some_and(|at| after(at, it.service.rollout.progress_deadline) <= it.now);
     let why = match progress {
         Progress::Failing(why) => why.clone(),
-        Progress::Converging { last, .. } if overdue => format!(
+        Progress::Converging { begun: true, last, .. } if overdue => format!(
             "not ready within {}s{}",
             it.service.rollout.progress_deadline.as_secs(),
             last.as_ref().map(|last| format!(": {last}")).unwrap_or_default()

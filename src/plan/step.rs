@@ -65,6 +65,8 @@ pub enum PlatformStep {
         target: Target,
         /// Seconds from SIGTERM to SIGKILL.
         stop_timeout: u32,
+        /// It was seen not running. One that runs by now may serve again: then the world has moved on.
+        only_if_down: bool,
     },
     /// The same for a hand-made container claimed by `replaces`: the id is the one seen, it must carry no other owner.
     Retire {
@@ -218,7 +220,8 @@ impl fmt::Display for PlatformStep {
             Self::Update { target, restart, resources } => {
                 write!(f, "update {}: restart {restart}, {}", target.name, show_resources(*resources))
             }
-            Self::Remove { target, stop_timeout } => {
+            Self::Remove { target, stop_timeout: _, only_if_down: true } => write!(f, "remove {}", target.name),
+            Self::Remove { target, stop_timeout, only_if_down: false } => {
                 write!(f, "remove {} (up to {stop_timeout} s to stop)", target.name)
             }
             Self::Retire { service: _, id: _, name, stop_timeout } => {

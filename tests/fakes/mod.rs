@@ -434,7 +434,7 @@ fn run(service: &Service, slot: u32, release: &Release, hash: &ReleaseHash) -> P
 fn remove(service: &ServiceName, replica: &Replica) -> PlannedStep {
     let target = Target { id: replica.id.clone(), name: replica.name.clone(), service: service.clone() };
     PlannedStep {
-        step: Step::Platform(PlatformStep::Remove { target, stop_timeout: 10 }),
+        step: Step::Platform(PlatformStep::Remove { target, stop_timeout: 10, only_if_down: false }),
         because: "it is surplus".into(),
     }
 }

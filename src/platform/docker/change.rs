@@ -92,8 +92,16 @@ impl Docker {
         Ok(Ensured::Changed)
     }
 
-    pub(super) async fn remove(&self, target: &Target, stop_timeout: u32) -> Result<Ensured, StepError> {
+    pub(super) async fn remove(
+        &self,
+        target: &Target,
+        stop_timeout: u32,
+        only_if_down: bool,
+    ) -> Result<Ensured, StepError> {
         match self.target(target).await? {
+            Some((_, found)) if only_if_down && is_up(&found) => {
+                Err(StepError::stale(format!("{} runs again", target.name)))
+            }
             Some((_, found)) => self.stop_and_remove(&target.id, &found, stop_timeout).await,
             None => Ok(Ensured::AlreadySo),
         }
@@ -120,15 +128,10 @@ impl Docker {
         found: &ContainerInspectResponse,
         stop_timeout: u32,
     ) -> Result<Ensured, StepError> {
-        let status = status_of(found);
-        if status == Some(ContainerStateStatusEnum::REMOVING) {
+        if status_of(found) == Some(ContainerStateStatusEnum::REMOVING) {
             return Ok(Ensured::AlreadySo);
         }
-        let up = !matches!(
-            status,
-            Some(ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD)
-        );
-        if up {
+        if is_up(found) {
             let seconds = i32::try_from(stop_timeout).unwrap_or(i32::MAX);
             let options = StopContainerOptionsBuilder::new().t(seconds).build();
             let stopped = self
@@ -159,6 +162,12 @@ impl Docker {
             Err(failed) => Err(failed.into_step()),
         }
     }
+}
+
+/// Whether a process of it runs or will by itself.
+fn is_up(found: &ContainerInspectResponse) -> bool {
+    use ContainerStateStatusEnum::{CREATED, DEAD, EXITED, REMOVING};
+    !matches!(status_of(found), Some(CREATED | EXITED | DEAD | REMOVING))
 }
 
 fn gone(target: &Target) -> StepError {

@@ -1,12 +1,14 @@
 //! Images: what the engine has, pulling by digest, and letting go of what nobody needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
-use bollard::models::ImageSummary;
+use bollard::models::{CreateImageInfo, ImageSummary};
 use bollard::query_parameters::{CreateImageOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder};
 use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use super::Docker;
 use super::engine::Engine;
@@ -19,6 +21,42 @@ use crate::ports::StepError;
 
 /// A pull that reports nothing for so long hangs: the engine sends progress several times a second.
 const PULL_SILENCE: Duration = Duration::from_secs(120);
+
+/// A person who watches a pull hears of it this often.
+const PULL_NEWS: Duration = Duration::from_secs(5);
+
+/// The layers of a pull and how far each is, in bytes.
+#[derive(Debug, Default)]
+struct Layers(BTreeMap<String, (i64, i64)>);
+
+impl Layers {
+    fn take(&mut self, line: &CreateImageInfo) {
+        let Some(layer) = &line.id else { return };
+        let detail = line.progress_detail.as_ref();
+        let amount = detail.and_then(|it| Some((it.current?, it.total?)));
+        match (line.status.as_deref(), amount) {
+            (Some("Downloading"), Some(amount)) => drop(self.0.insert(layer.clone(), amount)),
+            // What follows a download counts its own way up from zero.
+            (Some("Download complete" | "Extracting" | "Pull complete"), _) => {
+                if let Some((done, total)) = self.0.get_mut(layer) {
+                    *done = *total;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Display for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (done, total) = self.0.values().fold((0, 0), |(a, b), (done, total)| (a + done, b + total));
+        match total {
+            0 => f.write_str("under way"),
+            _ if done >= total => write!(f, "extracting {} MiB", total >> 20),
+            _ => write!(f, "{} of {} MiB", done >> 20, total >> 20),
+        }
+    }
+}
 
 /// The repository under which images of `service` are kept.
 fn kept_repository(service: &ServiceName) -> String {
@@ -151,16 +189,20 @@ impl Docker {
         // A digest goes where the tag would: without either the engine pulls every tag there is.
         let options = CreateImageOptionsBuilder::new().from_image(repository.as_str()).tag(digest.as_str()).build();
         let mut progress = std::pin::pin!(client.create_image(Some(options), None, credentials));
+        let mut layers = Layers::default();
+        let mut told = Instant::now();
         // An error arrives inside the stream of a 200, so the stream is read to its end.
         loop {
             match tokio::time::timeout(PULL_SILENCE, progress.next()).await {
-                Ok(Some(Ok(line))) => tracing::debug!(
-                    %service,
-                    layer = line.id.unwrap_or_default(),
-                    status = line.status.unwrap_or_default(),
-                    "pulling {repository}@{}",
-                    digest.short()
-                ),
+                Ok(Some(Ok(line))) => {
+                    layers.take(&line);
+                    if told.elapsed() >= PULL_NEWS
+                        && let Some(wakes) = self.wakes.get()
+                    {
+                        told = Instant::now();
+                        wakes.progress(service, format!("pulling {repository}@{}: {layers}", digest.short()));
+                    }
+                }
                 Ok(Some(Err(error))) => return Err(pull_failed(&self.engine.explain(&error))),
                 Ok(None) => return Ok(()),
                 Err(_) => {
@@ -218,6 +260,8 @@ fn pull_failed(why: &str) -> StepError {
 
 #[cfg(test)]
 mod tests {
+    use bollard::models::ProgressDetail;
+
     use super::*;
     use crate::ports::StepErrorKind;
 
@@ -245,6 +289,24 @@ mod tests {
         assert_eq!(by_id[0].references, ["holdfast/api:111111111111"]);
         let moved = kept(&[image('2', &["holdfast/api:111111111111"], &[])], &name, None);
         assert_eq!(moved, []);
+    }
+
+    #[test]
+    fn a_pull_says_how_far_it_is() {
+        let line = |layer: &str, status: &str, current, total| CreateImageInfo {
+            id: Some(layer.to_owned()),
+            status: Some(status.to_owned()),
+            progress_detail: Some(ProgressDetail { current: Some(current), total: Some(total) }),
+            ..CreateImageInfo::default()
+        };
+        let mut layers = Layers::default();
+        assert_eq!(layers.to_string(), "under way");
+        layers.take(&line("a", "Downloading", 34 << 20, 100 << 20));
+        layers.take(&line("b", "Downloading", 0, 20 << 20));
+        assert_eq!(layers.to_string(), "34 of 120 MiB");
+        layers.take(&line("a", "Extracting", 1, 100 << 20));
+        layers.take(&line("b", "Download complete", 0, 0));
+        assert_eq!(layers.to_string(), "extracting 120 MiB");
     }
 
     #[test]

@@ -202,9 +202,9 @@ impl Docker {
             }
             PlatformStep::Unpause { target } => self.unpause(target).await,
             PlatformStep::Update { target, restart, resources } => self.update(target, *restart, *resources).await,
-            PlatformStep::Remove { target, stop_timeout } => {
+            PlatformStep::Remove { target, stop_timeout, only_if_down } => {
                 lock(&self.leases).hold(&target.service);
-                self.remove(target, *stop_timeout).await
+                self.remove(target, *stop_timeout, *only_if_down).await
             }
             PlatformStep::Retire { service: _, id, name, stop_timeout } => self.retire(id, name, *stop_timeout).await,
             PlatformStep::RemoveImage { service, digest, references } => {

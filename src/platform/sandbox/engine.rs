@@ -158,7 +158,7 @@ impl Sandbox {
                 (found.replica.restart, found.replica.resources) = (*restart, *resources);
                 Ok(changed(differs))
             }
-            PlatformStep::Remove { target, stop_timeout: _ } => {
+            PlatformStep::Remove { target, stop_timeout: _, only_if_down: _ } => {
                 if self.state().target(target)?.is_none() {
                     return Ok(Ensured::AlreadySo);
                 }

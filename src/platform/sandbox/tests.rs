@@ -127,7 +127,7 @@ async fn a_removal_meets_only_the_container_that_was_seen() {
     run(&world, "1", 1, 20000).await.unwrap();
     let old = Target { id: replicas(&world).await[0].id.clone(), name: "api-blue-1".to_owned(), service: api() };
     world.remove("api-blue-1");
-    let remove = PlatformStep::Remove { target: old, stop_timeout: 10 };
+    let remove = PlatformStep::Remove { target: old, stop_timeout: 10, only_if_down: false };
     assert_eq!(Platform::perform(&*world, &remove).await, Ok(Ensured::AlreadySo));
     run(&world, "1", 1, 20000).await.unwrap();
     assert_eq!(Platform::perform(&*world, &remove).await.unwrap_err().kind, StepErrorKind::Stale);

@@ -12,7 +12,7 @@ use super::servers_file::{self, OnDisk};
 use super::{Shared, config_text, include, reload};
 use crate::model::snapshot::Fact;
 use crate::plan::step::{Ensured, TrafficStep};
-use crate::ports::StepError;
+use crate::ports::{StepError, StepErrorKind};
 
 type Outcome = Result<Ensured, StepError>;
 
@@ -82,6 +82,11 @@ pub(super) async fn switch(shared: &Shared, steps: Vec<TrafficStep>) -> Vec<Outc
     if members.iter().any(|member| member.outcome.is_none()) {
         let loaded = load(shared, &members).await.map(|()| Ensured::Changed);
         for member in members.iter_mut().filter(|member| member.outcome.is_none()) {
+            if loaded.as_ref().is_err_and(|error| error.kind != StepErrorKind::Stale) {
+                // nginx goes on with what it had. Workers it forks from now on, in place of some that crash, would look
+                // as if they had loaded the new bytes.
+                member.put_back(shared);
+            }
             member.outcome = Some(loaded.clone());
         }
     }
