@@ -324,14 +324,18 @@ fn settle_others(it: &Situation<'_>, out: &mut Decision, group: Group, progress:
         let until = after(committed.at, it.service.rollout.bake);
         let previous = it.memory.previous.as_ref().filter(|previous| previous.group == *other);
         let is_previous = previous.is_some_and(|previous| Some(previous.release.hash()) == seen.release);
+        // A change of colour alone: the old colour runs the very release that serves, and is the fastest way back all the same.
+        let is_twin = seen.release == Some(committed.release.hash());
         let failed = seen.release.as_ref().is_some_and(|hash| it.memory.quarantined.contains_key(hash));
         let blue_green = it.service.rollout.strategy == Strategy::BlueGreen;
         let start_first = it.service.rollout.order == Order::StartFirst;
-        if is_previous && !failed && blue_green && start_first && it.now < until && seen.healthy > 0 {
+        if (is_previous || is_twin) && !failed && blue_green && start_first && it.now < until && seen.healthy > 0 {
             out.groups.insert(*other, GroupTarget::Keep);
             out.holds.push(Hold::Baking { old: *other, until });
             out.stage = format!("baking {group}");
-            back_if_failing(it, out, committed, progress);
+            if !is_twin {
+                back_if_failing(it, out, committed, progress);
+            }
         } else if failed && it.service.rollout.on_failure == OnFailure::Hold {
             out.groups.insert(*other, GroupTarget::Keep);
         } else {

@@ -121,6 +121,13 @@ impl Settings {
                 "`--config` names the file; without it ./holdfast.yaml and /etc/holdfast/holdfast.yaml are tried",
             )])
         })?;
+        // A writer that has not come far, or a disk that was full. The defaults name another controller.
+        if text.trim().is_empty() {
+            return Err(SettingsError(vec![
+                SourceError::of_file(path, "the file is empty")
+                    .hint("remove it to take every default, or write a line like `controller: default`"),
+            ]));
+        }
         Self::parse(path, &text)
     }
 
@@ -344,5 +351,16 @@ mod tests {
     #[test]
     fn a_named_file_must_be_there() {
         assert!(Settings::load(Some(Path::new("/nowhere/holdfast.yaml"))).is_err());
+    }
+
+    #[test]
+    fn an_empty_file_is_no_wish_for_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("holdfast.yaml");
+        std::fs::write(&file, "\n").unwrap();
+        let told = Settings::load(Some(&file)).unwrap_err().to_string();
+        assert!(told.contains("the file is empty") && told.contains("hint: "), "{told}");
+        std::fs::write(&file, "# every default\n").unwrap();
+        assert!(Settings::load(Some(&file)).is_ok());
     }
 }

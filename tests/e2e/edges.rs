@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::support::engine::try_run;
 use crate::support::registry_stub::RegistryStub;
+use crate::support::until;
 use crate::support::world::{World, has_hold};
 
 #[test]
@@ -17,7 +18,8 @@ fn a_configuration_nginx_refuses_holds_and_keeps_what_serves() {
     world.write_nginx_conf("no_such_directive on;");
     world.write(&[&world.spec("v2")]);
     world.until("the hold", 40, |_, seen| has_hold(seen, "NginxConfigInvalid") || has_hold(seen, "TrafficUnreadable"));
-    assert_eq!(fs::read(world.servers()).expect("the servers file"), before, "the old bytes are back");
+    // Each try has the new bytes in place while `nginx -t` reads them.
+    until("the old bytes to be back", 5, || fs::read(world.servers()).is_ok_and(|now| now == before));
     assert!(world.slots().contains(&"blue-1".to_owned()), "what serves stays");
     world.write_nginx_conf("");
     world.until_settled("v2");

@@ -177,7 +177,12 @@ impl World {
         for line in &self.settings {
             text += &format!("{line}\n");
         }
-        fs::write(&file, text).expect("holdfast.yaml is written");
+        // Another command may be reading it now: it is replaced whole, and only when it changes.
+        if fs::read_to_string(&file).ok().as_ref() != Some(&text) {
+            let new = self.path("holdfast.yaml.new");
+            fs::write(&new, text).expect("holdfast.yaml is written");
+            fs::rename(&new, &file).expect("and renamed");
+        }
         file
     }
 

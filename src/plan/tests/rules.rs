@@ -50,6 +50,21 @@ fn going_back_to_a_warm_colour_is_one_switch() {
 }
 
 #[test]
+fn after_a_change_of_colour_alone_the_old_one_stays_warm_for_the_bake() {
+    let mut world = World::settled("v1", 1);
+    world.declared(Colour::Green);
+    while world.memory.committed.as_ref().is_none_or(|it| it.group != Group::Green) {
+        world.turn();
+        world.probe();
+    }
+    let plan = world.plan();
+    assert_eq!(plan.holds.iter().map(Hold::reason).collect::<Vec<_>>(), ["Baking"]);
+    world.declared(Colour::Blue);
+    assert_snapshot!(world.run());
+    assert_eq!(world.serving(), [name(Group::Blue, 1)]);
+}
+
+#[test]
 fn the_declared_colour_that_serves_is_replaced_in_place_one_by_one() {
     let mut world = World::settled("v1", 2);
     world.declared(Colour::Blue);

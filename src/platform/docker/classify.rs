@@ -78,15 +78,16 @@ pub(super) fn stranger(
     Some(Stranger { name: wears, why, blocks })
 }
 
-/// A container named in `replaces`.
-pub(super) fn replaced(listed: &ContainerSummary, owners: &Owners) -> Option<Replaced> {
-    let owner = labels_of(listed).and_then(|labels| owners.other(labels)).map(str::to_owned);
-    let state = listed.state.map(|state| state.to_string()).unwrap_or_default();
+/// A container named in `replaces`. From its inspect: the list rounds the moment of creation to whole seconds.
+pub(super) fn replaced(seen: &ContainerInspectResponse, owners: &Owners) -> Option<Replaced> {
+    let labels = seen.config.as_ref().and_then(|config| config.labels.as_ref());
+    let owner = labels.and_then(|labels| owners.other(labels)).map(str::to_owned);
+    let state = replica_state(seen.state.as_ref()?.status?, 0);
     Some(Replaced {
-        id: listed.id.clone()?,
-        name: name_of(listed).to_owned(),
-        created_at: Timestamp::from_second(listed.created?).ok()?,
-        running: matches!(state.as_str(), "running" | "restarting" | "paused" | "stopping"),
+        id: seen.id.clone()?,
+        name: seen.name.as_deref()?.trim_start_matches('/').to_owned(),
+        created_at: moment(seen.created.as_deref()?)?,
+        running: matches!(state, ReplicaState::Running | ReplicaState::Restarting | ReplicaState::Paused),
         owner,
     })
 }

@@ -168,7 +168,15 @@ impl Docker {
         let strangers = listed.iter().filter_map(|one| classify::stranger(one, at.name, &needed, &self.owners));
         let claimed: BTreeSet<&str> =
             at.service.map(|service| service.docker.replaces.iter().map(String::as_str).collect()).unwrap_or_default();
-        let replaced = listed.iter().filter(|one| claimed.contains(classify::name_of(one)));
+        let claimed = listed.iter().filter(|one| claimed.contains(classify::name_of(one)));
+        let mut replaced = Vec::new();
+        for found in join_all(claimed.map(|one| self.world.inspect(one))).await {
+            if let Some(found) = found? {
+                let name = found.name.clone().unwrap_or_default();
+                let one = classify::replaced(&found, &self.owners);
+                replaced.push(one.ok_or_else(|| format!("the engine did not describe {name} in full"))?);
+            }
+        }
         let free_ports = match at.service {
             Some(service) => self.free_ports(&listed, service),
             None => BTreeMap::new(),
@@ -176,7 +184,7 @@ impl Docker {
         Ok(PlatformSeen {
             replicas: Fact::Seen(replicas),
             strangers: strangers.collect(),
-            replaced: replaced.filter_map(|one| classify::replaced(one, &self.owners)).collect(),
+            replaced,
             free_ports,
             local_images: at.service.map(|service| images::local(&images, service)).unwrap_or_default(),
             kept_images: images::kept(&images, at.name, at.service),
