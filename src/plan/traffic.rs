@@ -96,11 +96,14 @@ pub fn lower(
         Fact::Seen(false) | Fact::Absent => {
             out.holds.push(Hold::NginxIncludeMissing { file: nginx.file.clone(), service: service.name.to_string() })
         }
-        Fact::Unreadable(why) if written => out.holds.push(Hold::NginxConfigInvalid { why: why.clone() }),
-        Fact::Unreadable(_) => {}
+        // Not for what stands in this file (then the file is known to be included, and writing it is the cure): nothing
+        // written here would be loaded.
+        Fact::Unreadable(why) => {
+            out.holds.push(Hold::NginxConfigInvalid { why: why.clone() });
+            return out;
+        }
     }
-    let blocked = out.holds.iter().any(|hold| matches!(hold, Hold::NginxConfigInvalid { .. }));
-    let loads = running && !blocked && !matches!(seen.included, Fact::Seen(false) | Fact::Absent);
+    let loads = running && seen.included == Fact::Seen(true);
     if written && (confirmed(seen, memory) || !loads) {
         return out;
     }

@@ -62,8 +62,9 @@ fn wake_owners(shared: &Shared, wakes: &Wakes, paths: &BTreeSet<PathBuf>) {
     if paths.is_empty() {
         return;
     }
+    let config = paths.contains(&shared.options.config);
     for (file, owner) in shared.known() {
-        if paths.contains(&file) || file.parent().is_some_and(|folder| paths.contains(folder)) {
+        if config || paths.contains(&file) || file.parent().is_some_and(|folder| paths.contains(folder)) {
             wakes.wake(owner.as_ref(), format!("nginx: {} changed", file.display()));
         }
     }
@@ -114,7 +115,8 @@ impl Folders {
     /// Watches the folders of all known files; returns those that appeared or were made again since the last time.
     fn follow(&mut self, shared: &Shared) -> BTreeSet<PathBuf> {
         let mut wanted = BTreeSet::new();
-        for file in shared.known().into_keys() {
+        // The main configuration too: what a switch waits for may be put right there.
+        for file in shared.known().into_keys().chain([shared.options.config.clone()]) {
             wanted
                 .extend(file.ancestors().skip(1).take(2).filter(|dir| !dir.as_os_str().is_empty()).map(Path::to_owned));
         }
