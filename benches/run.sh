@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make bench`: benches/run.sh [edit] [load] [kill] [idle] [start]; without a section, all of them.
+# `make bench`: benches/run.sh [seen] [edit] [load] [kill] [idle] [start]; without a section, all of them.
 # Every table compares with the floor by hand in the same run: figures of different machines do not compare, ratios do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
