@@ -90,7 +90,8 @@ if [ -z "$binary" ]; then
     binary=target/release/holdfast
     if [ ! -x "$binary" ] || [ -n "$(find src Cargo.toml Cargo.lock -newer "$binary" -print -quit)" ]; then
         echo "demo: building holdfast (the first time takes a few minutes)"
-        cargo build --locked
+        # With a terminal cargo shows how far it is; without one its list of crates would bury the tour.
+        if [ -t 2 ]; then cargo build --locked; else cargo build --locked --quiet; fi
         binary=target/debug/holdfast
     fi
 fi
@@ -273,7 +274,7 @@ rm -f "$home/load.on"            # this fault is on the user's side: requests fa
 wait "${pids[-1]}" 2>/dev/null || true
 unset 'pids[-1]'
 echo 'server 127.0.0.1:9;' >"$servers"
-nginx -c "$home/nginx/nginx.conf" -s reload
+nginx -c "$home/nginx/nginx.conf" -s reload 2>>"$home/nginx/reload.log"
 mended() { [ "$(sha256sum <"$servers")" = "$good_sum" ] && answer_is v2; }
 until_true 60 "the upstream to be put back" mended
 until_true 60 "it to settle" settled

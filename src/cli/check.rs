@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::model::desired::{DesiredState, Pull};
 use crate::model::snapshot::Fact;
+use crate::model::words::counted;
 use crate::ports::{Platform, Traffic};
 use crate::source::settings::Settings;
 
@@ -56,10 +57,6 @@ pub(crate) async fn run(args: &CheckArgs, around: &Surroundings) -> Result<Exit,
     let first = format!("{}: {}: ", path.display(), counted(names.len(), "service"));
     out::line(text::wrap_at(&first, 2, &names.join(", ")).trim_end_matches([' ', ':']))?;
     Ok(Exit::Fine)
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn warn(words: &str) {

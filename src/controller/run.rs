@@ -19,6 +19,7 @@ use crate::model::desired::DesiredState;
 use crate::model::event::EventKind;
 use crate::model::names::ServiceName;
 use crate::model::snapshot::{Fact, Owned, Why};
+use crate::model::words::counted;
 use crate::ports::{Edges, Source, SourceUpdate, Wake, Wakes};
 use crate::retry::Backoff;
 
@@ -297,7 +298,8 @@ impl Loop {
         let names: Vec<&str> = changed.iter().map(ServiceName::as_str).collect();
         let because =
             if names.is_empty() { "no service changed".into() } else { format!("changed: {}", names.join(", ")) };
-        let message = format!("revision {} accepted, {} services", state.revision.short(), state.services.len());
+        let message =
+            format!("revision {} accepted, {}", state.revision.short(), counted(state.services.len(), "service"));
         self.core.journal.note(None, EventKind::Accepted, message, Some(because));
         self.ask_owned();
     }

@@ -12,3 +12,4 @@ pub mod release;
 pub mod secret;
 pub mod snapshot;
 pub mod status;
+pub mod words;

@@ -10,6 +10,7 @@ use crate::model::colour::Group;
 use crate::model::desired::DriftField;
 use crate::model::release::ReleaseHash;
 use crate::model::snapshot::Why;
+use crate::model::words::counted;
 
 /// One reason not to act now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -292,7 +293,8 @@ impl fmt::Display for Hold {
                 write!(f, "{tag} ({release}) is ready; it goes live with `holdfast promote`")
             }
             Self::Draining { workers, until } => {
-                write!(f, "{workers} old nginx workers finish their requests, until {until:.0} at most")
+                let workers = counted(*workers, "old nginx worker");
+                write!(f, "{workers} to finish the last requests, until {until:.0} at most")
             }
             Self::Baking { old, until } => write!(f, "{old} stays warm until {until:.0}, for a fast way back"),
             Self::Quarantined { tag, why } => write!(
@@ -335,10 +337,12 @@ impl fmt::Display for Hold {
                 "the memory is lost and nginx sends requests to both colours; write `activeColour: blue` or `green`"
             ),
             Self::Conflict { field, repairs, until } => {
-                write!(f, "somebody keeps changing {field}: put back {repairs} times; standing down until {until:.0}")
+                let times = counted(*repairs, "time");
+                write!(f, "somebody keeps changing {field}: put back {times}; standing down until {until:.0}")
             }
             Self::LossBackoff { missing, until } => {
-                write!(f, "{missing} lost replicas are replaced at {until:.0}: losses keep coming")
+                let missing = counted(*missing, "lost replica");
+                write!(f, "{missing} to be replaced at {until:.0}: losses keep coming")
             }
             Self::DriftReported { field, what } => write!(f, "{field} drifted ({what}); drift.mode is detect"),
             Self::LastReplicaUnhealthy { name, why } => {
@@ -352,7 +356,7 @@ impl fmt::Display for Hold {
             Self::MemoryUnreadable { why } => {
                 write!(f, "nothing is done: what is remembered of it cannot be read: {why}")
             }
-            Self::DetectOnly { steps } => write!(f, "--detect: {steps} steps are left undone"),
+            Self::DetectOnly { steps } => write!(f, "--detect: {} left undone", counted(*steps, "step")),
         }
     }
 }

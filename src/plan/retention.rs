@@ -34,7 +34,10 @@ pub fn surplus(facts: &Facts<'_>) -> Vec<PlannedStep> {
                 digest: image.digest.clone(),
                 references: image.references.clone(),
             }),
-            because: format!("keepImages is {keep}"),
+            because: match memory.images.contains(&image.digest) {
+                true => format!("keepImages is {keep}"),
+                false => "no release of it ever served".to_owned(),
+            },
         })
         .collect()
 }

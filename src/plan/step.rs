@@ -10,6 +10,7 @@ use crate::model::image::{Digest, Repository};
 use crate::model::memory::MemoryChange;
 use crate::model::names::ServiceName;
 use crate::model::release::{Release, ReleaseHash};
+use crate::model::words::counted;
 
 /// A step and its cause.
 #[derive(Debug, Clone, PartialEq)]
@@ -194,7 +195,7 @@ fn write_change(f: &mut fmt::Formatter<'_>, change: &MemoryChange) -> fmt::Resul
             _ => write!(f, "open a change of the servers of {}", switch.to),
         },
         MemoryChange::ConfirmSwitch(confirmed) => {
-            write!(f, "confirm the switch: loaded by {} new workers", confirmed.workers.len())
+            write!(f, "confirm the switch: loaded by {}", counted(confirmed.workers.len(), "new worker"))
         }
         MemoryChange::Repair(field, _) => write!(f, "note a repair of {field}"),
         MemoryChange::Loss(_) => write!(f, "note a lost replica"),
