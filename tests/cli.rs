@@ -229,6 +229,21 @@ fn a_sandbox_settles_once_and_says_what_it_did() {
 }
 
 #[test]
+fn the_tour_runs_to_its_end_without_docker() {
+    // Its name is the controller's id; the tour itself makes the folder and takes it away.
+    let home = format!("/tmp/hf-tour-sandbox-{}", std::process::id());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/demo.sh");
+    let mut tour = Command::new(script);
+    tour.arg("--sandbox").env("HOLDFAST_BIN", env!("CARGO_BIN_EXE_holdfast")).env("HOLDFAST_DEMO_HOME", &home);
+    let output = tour.timeout(std::time::Duration::from_secs(120)).output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(told.matches('✓').count(), 3, "{told}");
+    assert!(!told.contains("warning"), "{told}");
+    assert!(!Path::new(&home).exists(), "the folder is left");
+}
+
+#[test]
 fn a_bad_tag_in_the_sandbox_ends_unsettled() {
     let dir =
         with(&GOOD.replace("\"1.10\" ", "bad-1  ").replace("port: 8080", "port: 8080\n    health: {deadline: 1s}"));

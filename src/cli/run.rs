@@ -174,6 +174,10 @@ fn announce(settings: &Settings, args: &RunArgs) {
         settings.controller,
         socket.display()
     );
+    if args.sandbox {
+        let dir = settings.state_dir.display();
+        tracing::info!("holdfast  look at it from another terminal with `holdfast status --state-dir {dir}`");
+    }
 }
 
 const fn exit_of(end: OnceEnd) -> Exit {

@@ -108,7 +108,7 @@ impl Controller {
 
     async fn start(
         self,
-        edits: mpsc::Receiver<SourceUpdate>,
+        mut edits: mpsc::Receiver<SourceUpdate>,
         (wakes, woken): (Wakes, UnboundedReceiver<Wake>),
         shutdown: CancellationToken,
         once: bool,
@@ -137,8 +137,10 @@ impl Controller {
         }));
         core.journal.note(None, EventKind::Controller, format!("controller {} started", core.options.controller), None);
         let mut running = Loop::new(Arc::clone(&core), once);
-        let end = Box::pin(running.drive(edits, woken, nudged, &shutdown)).await;
+        let end = Box::pin(running.drive(&mut edits, woken, nudged, &shutdown)).await;
+        // While the source may still report, or it would seem to have stopped by itself.
         watchers.abort_all();
+        drop(edits);
         running.stop().await;
         core.journal.note(None, EventKind::Controller, format!("controller {} stopped", core.options.controller), None);
         core.journal.flush().await;
@@ -202,7 +204,7 @@ impl Loop {
 
     async fn drive(
         &mut self,
-        mut edits: mpsc::Receiver<SourceUpdate>,
+        edits: &mut mpsc::Receiver<SourceUpdate>,
         mut woken: UnboundedReceiver<Wake>,
         mut nudged: UnboundedReceiver<(ServiceName, Slot)>,
         shutdown: &CancellationToken,

@@ -17,6 +17,7 @@ mod edges;
 mod engine_restart;
 mod removal;
 mod rollback;
+mod tour;
 
 #[path = "../support/mod.rs"]
 mod support;
