@@ -326,6 +326,12 @@ impl Store for Edge {
 /// Time that follows tokio's, paused or not.
 pub struct TokioClock(Instant);
 
+impl TokioClock {
+    pub fn new(start: Instant) -> Self {
+        Self(start)
+    }
+}
+
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap() + self.0.elapsed()

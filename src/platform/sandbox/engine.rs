@@ -158,9 +158,13 @@ impl Sandbox {
                 (found.replica.restart, found.replica.resources) = (*restart, *resources);
                 Ok(changed(differs))
             }
-            PlatformStep::Remove { target, stop_timeout: _, only_if_down: _ } => {
-                if self.state().target(target)?.is_none() {
-                    return Ok(Ensured::AlreadySo);
+            PlatformStep::Remove { target, stop_timeout: _, only_if_down } => {
+                match self.state().target(target)? {
+                    None => return Ok(Ensured::AlreadySo),
+                    Some(found) if *only_if_down && found.replica.state == ReplicaState::Running => {
+                        return Err(StepError::stale(format!("{} runs again", target.name)));
+                    }
+                    Some(_) => {}
                 }
                 tokio::time::sleep(STOP).await;
                 let mut state = self.state();

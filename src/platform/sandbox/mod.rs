@@ -113,6 +113,22 @@ impl Sandbox {
         self.wake(None, if on { "outage" } else { "back" });
     }
 
+    /// The containers that get requests: listed in the servers file at `file`, up, and past their first good answer.
+    pub fn serving(&self, file: &Path) -> Vec<String> {
+        let now = self.clock.now();
+        let state = self.state();
+        let listed = state.nginx.servers(file);
+        let good = |one: &&state::Container| {
+            let address = one.replica.port.map(|port| format!("127.0.0.1:{port}"));
+            let ready = one.replica.started_at.is_some_and(|at| crate::plan::hold::after(at, FIRST_ANSWER) <= now);
+            one.replica.state == ReplicaState::Running
+                && ready
+                && !one.tag.as_str().contains("bad")
+                && address.is_some_and(|address| listed.contains(&address))
+        };
+        state.containers.values().filter(good).map(|one| one.replica.name.clone()).collect()
+    }
+
     /// The names of all containers, for tests.
     pub fn containers(&self) -> Vec<String> {
         self.state().containers.keys().cloned().collect()

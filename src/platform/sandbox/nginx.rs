@@ -45,6 +45,11 @@ impl Nginx {
         old
     }
 
+    /// The addresses that `file` lists.
+    pub(super) fn servers(&self, file: &Path) -> Vec<String> {
+        self.read(file).seen().map(|file| file.servers.clone()).unwrap_or_default()
+    }
+
     fn read(&self, file: &Path) -> Fact<ServersFile> {
         let Some((text, changed_at)) = self.files.get(file) else { return Fact::Absent };
         let servers = text.lines().filter_map(|line| line.trim().strip_prefix("server ")?.strip_suffix(';'));
