@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fakes::{RESYNC, TokioClock, World, edges, name, source, state};
+use fakes::{RESYNC, TokioClock, World, name, source, state};
 use holdfast::controller::{Controller, Handle, Options, Planner};
 use holdfast::model::colour::Colour;
 use holdfast::model::desired::{NginxTraffic, Order, Promote, Service, Strategy};
@@ -90,7 +90,7 @@ impl Shim {
     async fn through<T, E>(
         &self,
         what: String,
-        error: impl Fn(&str) -> E,
+        error: impl Fn(String) -> E,
         effect: impl std::future::Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         self.under_way.fetch_add(1, Ordering::SeqCst);
@@ -102,7 +102,7 @@ impl Shim {
     async fn outcome<T, E>(
         &self,
         what: String,
-        error: impl Fn(&str) -> E,
+        error: impl Fn(String) -> E,
         effect: impl std::future::Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         let number = {
@@ -112,10 +112,10 @@ impl Shim {
         };
         let fault = self.fault.filter(|(at, _)| *at == number).map(|(_, how)| how);
         match fault {
-            Some(Outcome::FailBefore) => return Err(error("the call failed")),
+            Some(Outcome::FailBefore) => return Err(error("the call failed".to_owned())),
             Some(Outcome::TimeoutBefore) => {
                 tokio::time::sleep(LONG).await;
-                return Err(error("no answer in time"));
+                return Err(error("no answer in time".to_owned()));
             }
             Some(Outcome::CrashBefore) => {
                 self.crash.notify_one();
@@ -127,10 +127,10 @@ impl Shim {
         let done = effect.await;
         self.look(&what);
         match fault {
-            Some(Outcome::FailAfter) => Err(error("the reply was lost")),
+            Some(Outcome::FailAfter) => Err(error("the reply was lost".to_owned())),
             Some(Outcome::TimeoutAfter) => {
                 tokio::time::sleep(LONG).await;
-                Err(error("no answer in time"))
+                Err(error("no answer in time".to_owned()))
             }
             Some(Outcome::CrashAfter) => {
                 self.crash.notify_one();
@@ -173,7 +173,7 @@ impl Platform for Edge {
     }
     async fn perform(&self, step: &PlatformStep) -> Result<Ensured, StepError> {
         let effect = Platform::perform(&*self.0.sandbox, step);
-        self.0.through(step.to_string(), |why| StepError::transient(why), effect).await
+        self.0.through(step.to_string(), StepError::transient, effect).await
     }
     async fn watch(&self, wakes: Wakes) {
         Platform::watch(&*self.0.sandbox, wakes).await;
@@ -190,7 +190,7 @@ impl Traffic for Edge {
     }
     async fn perform(&self, step: &TrafficStep) -> Result<Ensured, StepError> {
         let effect = Traffic::perform(&*self.0.sandbox, step);
-        self.0.through(step.to_string(), |why| StepError::transient(why), effect).await
+        self.0.through(step.to_string(), StepError::transient, effect).await
     }
     async fn watch(&self, wakes: Wakes) {
         Traffic::watch(&*self.0.sandbox, wakes).await;
@@ -209,7 +209,7 @@ impl Store for Edge {
             memory.apply(change);
             Ok(memory.clone())
         };
-        self.0.through(format!("remember {change:?}").chars().take(60).collect(), |why| why.to_owned(), effect).await
+        self.0.through(format!("remember {change:?}").chars().take(60).collect(), |why| why, effect).await
     }
     async fn record(&self, event: Event) -> Result<Event, Why> {
         Ok(event)
@@ -268,6 +268,7 @@ fn worker(tag: &str, replicas: u32) -> Service {
     with(rolling(tag, replicas), |it| it.nginx = None)
 }
 
+#[expect(clippy::too_many_lines, reason = "one scenario after the other: a table")]
 fn scenarios() -> Vec<Scenario> {
     use Happening::{EditServers, File, FileInPassing, Kill, Reload, Remove};
     let file = |service: Service| File(vec![service], Vec::new());
@@ -437,7 +438,6 @@ impl Stage {
             probe: sandbox.clone(),
             env_files: sandbox.clone(),
             clock: self.clock.clone(),
-            ..edges(&self.shim.store)
         };
         let planner = Planner {
             plan: holdfast::plan::plan,
@@ -578,15 +578,14 @@ fn one_fault_at_any_call_breaks_no_invariant_and_delays_the_end_at_most() {
     let mut failures = Vec::new();
     for scenario in scenarios() {
         let calls = play(&scenario, None).calls;
-        for at in 0..calls.len() {
+        for (at, call) in calls.iter().enumerate() {
             for outcome in OUTCOMES {
                 plans += 1;
                 let life = play(&scenario, Some((at, outcome)));
                 if !life.wrong.is_empty() {
                     failures.push(format!(
-                        "## {}: {outcome:?} at call {at} `{}`\n{}\nthe calls:\n  {}",
+                        "## {}: {outcome:?} at call {at} `{call}`\n{}\nthe calls:\n  {}",
                         scenario.name,
-                        calls[at],
                         life.wrong.join("\n"),
                         life.calls.join("\n  ")
                     ));
