@@ -95,10 +95,6 @@ impl Docker {
             Some(version) => self.env_files.variables(version).await.map_err(StepError::stale)?,
             None => EnvVariables::new(),
         };
-        if run.release.pull == Pull::Never {
-            // A rebuilt tag leaves the old image nameless: ours keeps it for a rollback.
-            self.keep(&run.service, run.release.digest.as_str(), &run.release.digest).await?;
-        }
         let body = body(run, &self.owners, &variables);
         let options = CreateContainerOptionsBuilder::new().name(&run.name).build();
         let created = self
@@ -111,7 +107,17 @@ impl Docker {
             Err(failed) => return Err(failed.into_step()),
         };
         self.start(run, &id).await?;
+        self.keep_local(run).await?;
         Ok(Ensured::Changed)
+    }
+
+    /// A rebuilt tag leaves the old image nameless: ours keeps it for a rollback. The container itself spares it until then,
+    /// and a replica that is missed does not wait for this.
+    async fn keep_local(&self, run: &RunContainer) -> Result<(), StepError> {
+        if run.release.pull == Pull::Never {
+            self.keep(&run.service, run.release.digest.as_str(), &run.release.digest).await?;
+        }
+        Ok(())
     }
 
     /// The name is taken: by the container an earlier try made (its reply was lost), or by somebody else's.
@@ -127,10 +133,14 @@ impl Docker {
         }
         let state = found.state.as_ref().and_then(|state| state.status);
         match (state, found.id.as_deref()) {
-            (Some(ContainerStateStatusEnum::RUNNING), _) => Ok(Ensured::AlreadySo),
+            (Some(ContainerStateStatusEnum::RUNNING), _) => {
+                self.keep_local(run).await?;
+                Ok(Ensured::AlreadySo)
+            }
             (Some(ContainerStateStatusEnum::CREATED), Some(id)) => {
                 self.start(run, id).await?;
                 self.insist_on_port(run, id).await?;
+                self.keep_local(run).await?;
                 Ok(Ensured::Changed)
             }
             (state, _) => {
