@@ -12,9 +12,6 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use rustix::process::{PidfdFlags, pidfd_open};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -22,6 +19,7 @@ use super::Shared;
 use super::process::{self, Running};
 use crate::model::snapshot::Fact;
 use crate::ports::Wakes;
+use crate::process::end_of;
 
 /// Forks raise no event, and a folder may come back under its old name: look this often for those.
 const SAFETY_POLL: Duration = Duration::from_secs(2);
@@ -186,18 +184,11 @@ impl Processes {
         if self.watched.contains(&pid) {
             return;
         }
-        let Some(raw) = process::to_pid(pid) else { return };
-        // Without a pidfd (Linux before 5.3, or it has just ended) the poll notices.
-        let Ok(pidfd) = pidfd_open(raw, PidfdFlags::empty()) else { return };
-        #[expect(
-            deprecated,
-            reason = "sound for an `OwnedFd`, whose descriptor stays the same; its successor is unsafe"
-        )]
-        let Ok(pidfd) = AsyncFd::with_interest(pidfd, Interest::READABLE) else { return };
+        // Where nobody can tell (it has just ended, or Linux before 5.3) the poll notices.
+        let Some(end) = end_of(pid) else { return };
         self.watched.insert(pid);
         self.exits.push(Box::pin(async move {
-            // An error would mean the runtime is going down.
-            let _ = pidfd.readable().await;
+            end.await;
             pid
         }));
     }
