@@ -42,7 +42,7 @@ needs=(cc:build-essential curl:curl iptables:iptables dockerd:docker.io docker:d
 case "$purpose" in
     demo) ;;
     bench) needs+=(wrk:wrk python3:python3) ;;
-    test) needs+=(busybox:busybox-static wrk:wrk docker-registry:docker-registry git:git openssl:openssl python3:python3) ;;
+    test) needs+=(ip:iproute2 pkill:procps busybox:busybox-static wrk:wrk docker-registry:docker-registry git:git openssl:openssl python3:python3) ;;
     *) fail "--for expects demo, bench or test, not \`$purpose\`" ;;
 esac
 
