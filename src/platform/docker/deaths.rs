@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary};
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::classify::{engine_restarts, restart_of};
+use super::classify::{engine_restarts, moment, restart_of};
 use super::engine::lock;
 use crate::model::names::ServiceName;
 use crate::model::snapshot::ReplicaState;
@@ -39,6 +40,14 @@ struct Run {
     /// None while it runs.
     ended: Option<(Instant, Option<i64>)>,
     _watch: Option<AbortOnDropHandle<()>>,
+}
+
+impl Run {
+    /// A stream that is opened again tells events once more: those of an earlier run say nothing of this one.
+    fn began_before(&self, at: Timestamp) -> bool {
+        let started = self.seen.state.as_ref().and_then(|state| moment(state.started_at.as_deref()?));
+        started.is_none_or(|started| started <= at)
+    }
 }
 
 /// Every run that is watched, by container id.
@@ -78,23 +87,23 @@ impl Deaths {
             end.await;
             // A word that came before the end is kept for this.
             let _ = tokio::time::timeout(WORD_OF_A_SIGNAL, word.notified()).await;
-            if end_run(&runs, &id, Some(pid), None) {
+            if end_run(&runs, &id, |run| run.pid == pid, None) {
                 wakes.wake(Some(&service), format!("docker: the process of {} ended", &id[..12.min(id.len())]));
             }
         })))
     }
 
-    /// The engine says that a signal was sent to `id`; whether that changes what its end means.
-    pub(super) fn killed(&self, id: &str) -> bool {
+    /// The engine says that a signal was sent to `id` at `at`; whether that changes what its end means.
+    pub(super) fn killed(&self, id: &str, at: Timestamp) -> bool {
         let mut runs = lock(&self.0);
-        let Some(run) = runs.get_mut(id) else { return false };
+        let Some(run) = runs.get_mut(id).filter(|run| run.began_before(at)) else { return false };
         run.word.notify_one();
         !std::mem::replace(&mut run.killed, true) && run.ended.is_some()
     }
 
-    /// The engine says that `id` died.
-    pub(super) fn died(&self, id: &str, code: Option<i64>) {
-        end_run(&self.0, id, None, code);
+    /// The engine says that `id` died at `at`.
+    pub(super) fn died(&self, id: &str, at: Timestamp, code: Option<i64>) {
+        end_run(&self.0, id, |run| run.began_before(at), code);
     }
 
     /// The engine says that another run of `id` began, or that it is gone.
@@ -128,10 +137,10 @@ impl Deaths {
     }
 }
 
-/// Marks the run of `id` (with `pid`, where that is known) as ended; whether that was news.
-fn end_run(runs: &Mutex<HashMap<String, Run>>, id: &str, pid: Option<i64>, code: Option<i64>) -> bool {
+/// Marks the run of `id`, if it is the one, as ended; whether that was news.
+fn end_run(runs: &Mutex<HashMap<String, Run>>, id: &str, is_it: impl Fn(&Run) -> bool, code: Option<i64>) -> bool {
     let mut runs = lock(runs);
-    let Some(run) = runs.get_mut(id).filter(|run| pid.is_none_or(|pid| pid == run.pid)) else { return false };
+    let Some(run) = runs.get_mut(id).filter(|run| is_it(run)) else { return false };
     match &mut run.ended {
         Some((_, known)) => {
             *known = known.or(code);
@@ -163,11 +172,16 @@ mod tests {
             state: Some(ContainerState {
                 status: Some(ContainerStateStatusEnum::RUNNING),
                 pid: Some(7),
+                started_at: Some("2026-01-01T00:00:10Z".to_owned()),
                 ..ContainerState::default()
             }),
             host_config: Some(HostConfig { restart_policy: Some(restart_policy(restart)), ..HostConfig::default() }),
             ..ContainerInspectResponse::default()
         })
+    }
+
+    fn at(second: i64) -> Timestamp {
+        "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + jiff::SignedDuration::from_secs(second)
     }
 
     fn listed(state: ContainerSummaryStateEnum) -> ContainerSummary {
@@ -188,29 +202,39 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_killed_container_is_lost_and_one_that_ended_by_itself_comes_back() {
         let killed = deaths(Restart::UnlessStopped);
-        killed.killed("c1");
-        killed.died("c1", Some(137));
+        killed.killed("c1", at(20));
+        killed.died("c1", at(20), Some(137));
         assert_eq!(state(&killed), Some(ReplicaState::Exited(Some(137))));
         let crashed = deaths(Restart::UnlessStopped);
-        crashed.died("c1", Some(1));
+        crashed.died("c1", at(20), Some(1));
         assert_eq!(state(&crashed), Some(ReplicaState::Restarting));
         let ended = deaths(Restart::No);
-        ended.died("c1", Some(0));
+        ended.died("c1", at(20), Some(0));
         assert_eq!(state(&ended), Some(ReplicaState::Exited(Some(0))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_again_of_an_earlier_run_says_nothing_of_this_one() {
+        let restarted = deaths(Restart::UnlessStopped);
+        restarted.killed("c1", at(5));
+        restarted.died("c1", at(5), Some(137));
+        assert_eq!(state(&restarted), None, "that was before it started");
+        restarted.died("c1", at(15), Some(1));
+        assert_eq!(state(&restarted), Some(ReplicaState::Restarting), "and that signal was not for it");
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_engine_has_the_last_word() {
         let one = deaths(Restart::No);
-        one.died("c1", None);
+        one.died("c1", at(20), None);
         assert!(one.of(&listed(ContainerSummaryStateEnum::EXITED)).is_none());
         assert!(state(&one).is_none(), "it caught up, and what it says from then on counts");
         let other = deaths(Restart::No);
-        other.died("c1", None);
+        other.died("c1", at(20), None);
         tokio::time::advance(BELIEVED * 2).await;
         assert!(state(&other).is_none(), "it never agreed");
         let again = deaths(Restart::No);
-        again.died("c1", None);
+        again.died("c1", at(20), None);
         again.forget("c1");
         assert!(state(&again).is_none(), "another run began");
     }

@@ -101,6 +101,10 @@ fn concerned(event: &EventMessage, owners: &Owners, interests: &Interests) -> BT
     services
 }
 
+fn moment_of(event: &EventMessage) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::from_nanosecond(i128::from(event.time_nano?)).ok()
+}
+
 impl Docker {
     /// Follows the stream for ever.
     pub(super) async fn follow(&self, wakes: &Wakes) {
@@ -173,8 +177,7 @@ impl Docker {
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
-                    let at = event.time_nano.and_then(|nano| jiff::Timestamp::from_nanosecond(i128::from(nano)).ok());
-                    *since = at.unwrap_or(*since).max(*since);
+                    *since = moment_of(&event).unwrap_or(*since).max(*since);
                     self.take_event(&event, wakes);
                 }
                 Err(error) => {
@@ -193,10 +196,11 @@ impl Docker {
         let attribute = |name: &str| event.actor.as_ref().and_then(|actor| actor.attributes.as_ref()?.get(name));
         let is_container = event.typ == Some(EventMessageTypeEnum::CONTAINER);
         if let Some(id) = id.filter(|_| is_container) {
+            let at = moment_of(event).unwrap_or_else(|| self.clock.now());
             match action {
                 // A signal alone changes nothing that a look sees.
-                "kill" if !self.deaths.killed(id) => return,
-                "die" => self.deaths.died(id, attribute("exitCode").and_then(|code| code.parse().ok())),
+                "kill" if !self.deaths.killed(id, at) => return,
+                "die" => self.deaths.died(id, at, attribute("exitCode").and_then(|code| code.parse().ok())),
                 "start" | "destroy" => self.deaths.forget(id),
                 _ => {}
             }
