@@ -11,7 +11,7 @@ MINISTACK ?= $(CURDIR)/target/test-venv/bin/ministack
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test unit bench deny fmt lint build clean-demo
+.PHONY: help demo test unit bench deny check-deploy fmt lint build clean-demo
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -37,6 +37,9 @@ bench: ## the figures of README.md, against the floor, in one run (needs Docker 
 	scripts/provision.sh --for bench
 	cargo build --release --locked
 	benches/run.sh
+
+check-deploy: ## deploy/: the linters of CloudFormation, GitHub workflows and shell, and the IAM policy
+	@scripts/check-deploy.sh
 
 deny: ## licences, bans, sources and advisories of every dependency
 	@scripts/deny.sh
