@@ -6,7 +6,7 @@
 //! | floor | modules | what they are |
 //! |---|---|---|
 //! | 0 | [`model`] | what things are |
-//! | 1 | [`plan`], [`retry`], [`ports`], [`process`] | what to do next; failures to delays; the traits of every edge; the end of a process |
+//! | 1 | [`plan`], [`retry`], [`ports`], [`process`], [`aws`] | what to do next; failures to delays; the traits of every edge; the end of a process; how AWS is asked |
 //! | 2 | [`source`], [`platform`], [`registry`], [`traffic`], [`probe`], [`memory`] | one edge each |
 //! | 3 | [`controller`] | queue, observe, plan, perform, settle |
 //! | 4 | [`web`], [`alerts`], [`cli`] | people and programs |
@@ -16,6 +16,7 @@
 //! woken by the platform.
 
 pub mod alerts;
+pub mod aws;
 pub mod cli;
 pub mod controller;
 pub mod memory;

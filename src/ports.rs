@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::model::desired::{AwsGuard, Check, DesiredState, NginxTraffic, Service, SourceRevision};
+use crate::model::ecs::seen::{AlbSeen, EcsSeen};
+use crate::model::ecs::{AlbTraffic, Place};
 use crate::model::env_file::EnvVariables;
 use crate::model::event::{Event, HistoryEntry};
 use crate::model::image::{Digest, Repository, TagSpec};
@@ -17,8 +19,8 @@ use crate::model::memory::{Memory, MemoryChange};
 use crate::model::names::ServiceName;
 use crate::model::release::EnvFileVersion;
 use crate::model::secret::Secret;
-use crate::model::snapshot::{Fact, Health, NginxSeen, Owned, PlatformSeen, Why};
-use crate::plan::step::{Ensured, PlatformStep, TrafficStep};
+use crate::model::snapshot::{Fact, Health, NginxSeen, Owned, PlatformSeen, RegistryImage, Why};
+use crate::plan::step::{AlbStep, EcsStep, Ensured, PlatformStep, RegistryStep, TrafficStep};
 
 /// Something happened: look again at one service, or at all. What it was is for traces only.
 #[derive(Debug, Clone)]
@@ -73,6 +75,8 @@ pub enum StepErrorKind {
     Transient,
     /// It will go wrong again until somebody changes something: long backoff.
     Refused,
+    /// AWS asks for fewer calls: no failure, it is tried again after a while.
+    Throttled,
 }
 
 impl StepError {
@@ -83,6 +87,10 @@ impl StepError {
     /// Worth another try.
     pub fn transient(why: impl Into<Why>) -> Self {
         Self { why: why.into(), kind: StepErrorKind::Transient }
+    }
+    /// Too many calls.
+    pub fn throttled(why: impl Into<Why>) -> Self {
+        Self { why: why.into(), kind: StepErrorKind::Throttled }
     }
     /// Not worth a quick one.
     pub fn refused(why: impl Into<Why>) -> Self {
@@ -121,6 +129,47 @@ pub trait Platform: Send + Sync {
     async fn last_words(&self, container_id: &str) -> String;
 }
 
+/// What ECS is asked about one service.
+#[derive(Debug, Clone, Copy)]
+pub struct EcsLookAt<'a> {
+    /// Its name.
+    pub name: &'a ServiceName,
+    /// Where it is.
+    pub place: &'a Place,
+    /// As desired; none when it left the file.
+    pub service: Option<&'a Service>,
+    /// What is remembered: which base and which task definitions are of interest.
+    pub memory: &'a Memory,
+    /// How old an answer may be.
+    pub max_age: Duration,
+}
+
+/// Where tasks run: ECS.
+#[async_trait]
+pub trait Cluster: Send + Sync {
+    /// One look at the ECS services of one service. May answer from a sweep that is fresh enough.
+    async fn look(&self, at: EcsLookAt<'_>) -> EcsSeen;
+    /// Does one step; checks owner and account again right before it.
+    ///
+    /// # Errors
+    /// With the reason, and whether trying again makes sense.
+    async fn perform(&self, step: &EcsStep) -> Result<Ensured, StepError>;
+    /// Reports changes for ever: of deployments under way, and of whatever the event queue tells.
+    async fn watch(&self, wakes: Wakes);
+}
+
+/// Who gets the requests behind a load balancer.
+#[async_trait]
+pub trait LoadBalancer: Send + Sync {
+    /// The weights and the health of the targets.
+    async fn look(&self, traffic: &AlbTraffic) -> AlbSeen;
+    /// Sets the weights of the rule's forward action; every other action and stickiness stay.
+    ///
+    /// # Errors
+    /// With the reason, and whether trying again makes sense.
+    async fn perform(&self, step: &AlbStep) -> Result<Ensured, StepError>;
+}
+
 /// Images: tag to digest.
 #[async_trait]
 pub trait Registry: Send + Sync {
@@ -131,6 +180,17 @@ pub trait Registry: Send + Sync {
     /// # Errors
     /// When credentials are configured and cannot be had.
     async fn credentials(&self, repository: &Repository) -> Result<Option<Credentials>, Why>;
+    /// Every image of a repository at ECR, for its clean-up.
+    async fn images(&self, repository: &Repository) -> Fact<Vec<RegistryImage>> {
+        Fact::Unreadable(format!("{repository} cannot be cleaned up"))
+    }
+    /// Does one step.
+    ///
+    /// # Errors
+    /// With the reason, and whether trying again makes sense.
+    async fn perform(&self, step: &RegistryStep) -> Result<Ensured, StepError> {
+        Err(StepError::refused(format!("nothing here can {step}")))
+    }
 }
 
 /// A user name and a password for one registry.
@@ -301,6 +361,10 @@ impl Clock for WallClock {
 pub struct Edges {
     /// Where containers run.
     pub platform: Arc<dyn Platform>,
+    /// Where tasks run.
+    pub cluster: Arc<dyn Cluster>,
+    /// Who gets the requests behind a load balancer.
+    pub balancer: Arc<dyn LoadBalancer>,
     /// Images.
     pub registry: Arc<dyn Registry>,
     /// The AWS account.

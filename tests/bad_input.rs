@@ -21,7 +21,7 @@ use proptest::prelude::*;
 
 fn rules() -> HostRules {
     let controller = ControllerId::new("web-1").expect("a good id");
-    HostRules { controller, mounts: vec![PathBuf::from("/srv")] }
+    HostRules { controller, named: true, mounts: vec![PathBuf::from("/srv")] }
 }
 
 fn parse(files: &[(&str, &str)]) -> Result<DesiredState, Vec<source::SourceError>> {

@@ -433,6 +433,8 @@ impl Stage {
             platform: edge.clone(),
             traffic: edge.clone(),
             store: edge,
+            cluster: sandbox.clone(),
+            balancer: sandbox.clone(),
             registry: sandbox.clone(),
             account: sandbox.clone(),
             probe: sandbox.clone(),

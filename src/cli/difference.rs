@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::model::colour::Group;
 use crate::model::desired::{Logging, Service};
+use crate::model::ecs::EcsRelease;
 use crate::model::memory::{Live, Memory};
 use crate::model::release::Release;
 use crate::model::snapshot::{Replica, ReplicaState, Snapshot};
@@ -113,7 +114,11 @@ fn releases(from: &Release, to: &Release) -> Vec<Difference> {
         command,
         init,
         stop_timeout,
+        ecs,
     } = to;
+    if let (Some(from), Some(to)) = (&from.ecs, ecs) {
+        ecs_differs(from, to, &mut field);
+    }
     field("image", Some(from.repository.to_string()), Some(repository.to_string()));
     field("tag", Some(from.tag.to_string()), Some(tag.to_string()));
     field("digest", Some(from.digest.short().to_owned()), Some(digest.short().to_owned()));
@@ -131,6 +136,23 @@ fn releases(from: &Release, to: &Release) -> Vec<Difference> {
     found.extend(env(&from.env, &to.env));
     found.extend(volumes(&from.volumes, &to.volumes));
     found
+}
+
+fn ecs_differs(from: &EcsRelease, to: &EcsRelease, field: &mut impl FnMut(&str, Option<String>, Option<String>)) {
+    field("ecs.family", Some(from.family.clone()), Some(to.family.clone()));
+    // Names only, as below.
+    let told = |set: Option<&Option<String>>| set.map(|value| if value.is_some() { "(a value)" } else { "(removed)" });
+    for (key, from, to) in [("env", &from.env, &to.env), ("secrets", &from.secrets, &to.secrets)] {
+        let names: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
+        for name in names.into_iter().filter(|name| from.get(*name) != to.get(*name)) {
+            let (from, to) = (told(from.get(name)), told(to.get(name)));
+            let to = if from == to { Some("(another value)") } else { to };
+            field(&format!("ecs.{key}.{name}"), from.map(str::to_owned), to.map(str::to_owned));
+        }
+    }
+    for (name, image) in &to.containers {
+        field(&format!("ecs.containers.{name}"), from.containers.get(name).cloned(), Some(image.clone()));
+    }
 }
 
 /// Names only: a value may be a secret somebody wrote in the wrong place.

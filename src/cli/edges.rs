@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::aws::budget::Budget;
+use crate::aws::identity::Identities;
 use crate::memory::{Lock, Sqlite};
 use crate::model::desired::DesiredState;
 use crate::model::names::ControllerId;
 use crate::model::secret::Secret;
 use crate::platform::docker::{Docker, DockerOptions};
+use crate::platform::ecs::{Ecs, EcsOptions};
 use crate::platform::sandbox::Sandbox;
 use crate::ports::{Clock, Edges, EnvFiles, Source, Store, Wakes, WallClock};
 use crate::probe::Prober;
@@ -16,6 +19,7 @@ use crate::source::directory::Folder;
 use crate::source::env_files::EnvRoot;
 use crate::source::settings::{RegistrySettings, Settings};
 use crate::source::{self, CheckReport};
+use crate::traffic::alb::Alb;
 use crate::traffic::nginx::{Nginx, NginxOptions};
 use crate::web::Access;
 
@@ -137,10 +141,22 @@ fn real(settings: &Settings, store: Arc<dyn Store>, wakes: &Wakes, clock: Arc<dy
         registry: registry.clone(),
         clock: Arc::clone(&clock),
     });
+    let identities = Identities::new();
+    let budget = Arc::new(Budget::new(settings.aws_budget));
+    let cluster = Ecs::new(EcsOptions {
+        controller: settings.controller.clone(),
+        former: former(&settings.state_dir),
+        resync: settings.resync,
+        queue: settings.aws_event_queue.clone(),
+        budget: Arc::clone(&budget),
+        identities: Arc::clone(&identities),
+    });
     Edges {
         platform,
+        cluster,
+        balancer: Arc::new(Alb::new(budget, Arc::clone(&identities))),
         registry,
-        account: Arc::new(Sts::new(Arc::clone(&clock))),
+        account: Arc::new(Sts::new(Arc::clone(&clock), identities)),
         traffic: nginx(settings),
         probe: Prober::new(wakes.clone(), Arc::clone(&clock)),
         env_files: env_files(settings),
@@ -153,6 +169,8 @@ fn sandbox(store: Arc<dyn Store>, wakes: &Wakes, clock: Arc<dyn Clock>) -> Edges
     let world = Sandbox::new(Arc::clone(&clock), wakes.clone());
     Edges {
         platform: world.clone(),
+        cluster: world.clone(),
+        balancer: world.clone(),
         registry: world.clone(),
         account: world.clone(),
         traffic: world.clone(),
@@ -199,6 +217,18 @@ pub(crate) fn docker(settings: &Settings) -> Arc<Docker> {
         env_files: env_files(settings),
         registry: Images::new(ImagesOptions { registries: Vec::new(), clock: Arc::clone(&clock) }),
         clock,
+    })
+}
+
+/// ECS, without a controller: for `import`.
+pub(crate) fn ecs(settings: &Settings) -> Arc<Ecs> {
+    Ecs::new(EcsOptions {
+        controller: settings.controller.clone(),
+        former: Vec::new(),
+        resync: settings.resync,
+        queue: None,
+        budget: Arc::new(Budget::new(settings.aws_budget)),
+        identities: Identities::new(),
     })
 }
 

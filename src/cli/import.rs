@@ -1,4 +1,4 @@
-//! `holdfast import docker`: the desired state of what already runs.
+//! `holdfast import`: the desired state of what already runs.
 
 use clap::{Args, Subcommand};
 
@@ -7,7 +7,9 @@ use super::{Surroundings, edges, out};
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  holdfast import docker my-app > desired-state/prod/my-app.yaml")]
+#[command(
+    after_help = "Examples:\n  holdfast import docker my-app > desired-state/prod/my-app.yaml\n  holdfast import ecs plog-cluster/plog-api > desired-state/prod/plog-api.yaml"
+)]
 pub(crate) struct ImportArgs {
     #[command(subcommand)]
     from: From,
@@ -21,6 +23,14 @@ enum From {
         /// Its name.
         name: String,
     },
+    /// A service on ECS.
+    Ecs {
+        /// `CLUSTER/SERVICE`.
+        service: String,
+        /// Its region [default: of the AWS settings].
+        #[arg(long)]
+        region: Option<String>,
+    },
 }
 
 /// Prints the YAML.
@@ -28,12 +38,21 @@ enum From {
 /// # Errors
 /// When there is no such container or the engine does not answer.
 pub(crate) async fn run(args: &ImportArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let From::Docker { name } = &args.from;
     let settings = edges::settings(around)?;
-    let yaml = edges::docker(&settings)
-        .import(name)
-        .await
-        .map_err(|why| Failure::from_words(format!("could not import {name}"), &why))?;
+    let yaml = match &args.from {
+        From::Docker { name } => edges::docker(&settings)
+            .import(name)
+            .await
+            .map_err(|why| Failure::from_words(format!("could not import {name}"), &why))?,
+        From::Ecs { service, region } => {
+            let (cluster, name) = service.rsplit_once('/').ok_or_else(|| {
+                Failure::new(format!("`{service}` names no service of a cluster"))
+                    .try_this("write it as CLUSTER/SERVICE")
+            })?;
+            let imported = edges::ecs(&settings).import(cluster, name, region.as_deref()).await;
+            imported.map_err(|why| Failure::from_words(format!("could not import {service}"), &why))?
+        }
+    };
     out::print(yaml)?;
     Ok(Exit::Fine)
 }

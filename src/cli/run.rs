@@ -139,6 +139,7 @@ fn settings(args: &RunArgs, around: &Surroundings) -> Result<Settings, Failure> 
     }
     if let Some(controller) = &args.controller {
         settings.controller = controller.clone();
+        settings.controller_is_written = true;
     }
     match args.listen {
         Some(Listen::None) => settings.listen = None,

@@ -73,6 +73,11 @@ impl Wanted {
         }
     }
 
+    /// Whether it runs (or may still run) on this host, and not on ECS.
+    pub(super) fn is_on_host(&self) -> bool {
+        self.service().is_none_or(|service| service.ecs.is_none())
+    }
+
     fn same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Service(a), Self::Service(b)) => Arc::ptr_eq(a, b),
@@ -196,6 +201,15 @@ impl Core {
     /// Tells listeners that the status changed.
     pub(super) fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until a service is wanted that `test` is true of.
+    pub(super) async fn until_used(&self, test: impl Fn(&Wanted) -> bool) {
+        let mut changes = self.changes.subscribe();
+        while !self.state().services.values().any(|entry| test(&entry.wanted)) {
+            // The sender lives as long as this does.
+            let _ = changes.changed().await;
+        }
     }
 
     /// A long step of `service` is so far.

@@ -33,8 +33,12 @@ impl Handle {
         let state = self.core.state();
         let desired = state.desired.as_ref();
         let services = state.services.iter();
-        let service = services
-            .map(|(name, entry)| entry.status.clone().unwrap_or_else(|| view::unseen(platform, name, &entry.wanted)));
+        let service = services.map(|(name, entry)| {
+            entry
+                .status
+                .clone()
+                .unwrap_or_else(|| view::unseen(view::platform_of(platform, &entry.wanted), name, &entry.wanted))
+        });
         Status {
             schema_version: SCHEMA_VERSION,
             controller: self.core.options.controller.to_string(),

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 
 use super::settle::Ending;
 use crate::model::status::Status;
-use crate::plan::step::{Ensured, PlatformStep, Step};
+use crate::plan::step::{EcsStep, Ensured, PlatformStep, Step};
 use crate::ports::{StepError, StepErrorKind};
 
 /// Upper bounds of a turn's duration in seconds: a look takes milliseconds, a pull minutes.
@@ -101,6 +101,7 @@ impl Metrics {
             Err(StepError { kind: StepErrorKind::Stale, .. }) => "stale",
             Err(StepError { kind: StepErrorKind::Transient, .. }) => "failed",
             Err(StepError { kind: StepErrorKind::Refused, .. }) => "refused",
+            Err(StepError { kind: StepErrorKind::Throttled, .. }) => "throttled",
         };
         let kind = match step {
             Step::Remember(_) => "remember",
@@ -112,6 +113,13 @@ impl Metrics {
             Step::Platform(PlatformStep::Retire { .. }) => "retire",
             Step::Platform(PlatformStep::RemoveImage { .. }) => "remove_image",
             Step::Traffic(_) => "traffic",
+            Step::Ecs(EcsStep::Register { .. } | EcsStep::RegisterAgain { .. }) => "register",
+            Step::Ecs(EcsStep::Tag { .. }) => "tag",
+            Step::Ecs(EcsStep::Update(_)) => "update_service",
+            Step::Ecs(EcsStep::Create { .. }) => "create_service",
+            Step::Ecs(EcsStep::Delete { .. }) => "delete_service",
+            Step::Alb(_) => "weights",
+            Step::Registry(_) => "delete_images",
         };
         self.steps.get_or_create(&StepLabels { kind: kind.into(), result: result.into() }).inc();
     }

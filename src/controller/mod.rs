@@ -17,6 +17,7 @@ mod remembered;
 pub mod run;
 mod settle;
 mod view;
+mod watchers;
 
 use std::fmt;
 use std::time::Duration;

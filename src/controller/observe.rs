@@ -1,14 +1,17 @@
 //! One look at the world for one service: every edge asked at once, every failure a fact.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
 use crate::model::desired::{Check, NginxTraffic, Pull, Service};
+use crate::model::ecs::seen::{AlbSeen, EcsSeen};
+use crate::model::ecs::{Ecs, Place};
 use crate::model::image::Digest;
 use crate::model::memory::Memory;
 use crate::model::names::ServiceName;
 use crate::model::snapshot::{Fact, Health, PlatformSeen, Replica, ReplicaState, Snapshot};
-use crate::ports::{Edges, LookAt, ProbeTarget};
+use crate::ports::{EcsLookAt, Edges, LookAt, ProbeTarget};
 
 /// An edge that has not answered by then is not going to: adapters have shorter timeouts of their own.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,25 +42,72 @@ pub async fn observe(edges: &Edges, look: Look<'_>) -> Snapshot {
         Some(service) => service.nginx.clone(),
         None => memory.committed.as_ref().and_then(|it| it.servers_file.clone()).map(|file| NginxTraffic { file }),
     };
-    let nobody = || PlatformSeen {
-        replicas: unanswered(),
-        strangers: Vec::new(),
-        replaced: Vec::new(),
-        free_ports: std::collections::BTreeMap::new(),
-        local_images: std::collections::BTreeSet::new(),
-        kept_images: Vec::new(),
+    let nobody = || PlatformSeen { replicas: unanswered(), ..PlatformSeen::nothing() };
+    let place = match service {
+        Some(service) => service.ecs.as_ref().map(Ecs::place),
+        None => memory.committed.as_ref().and_then(|it| it.place.clone()),
     };
-    let (mut platform, image, env_file, aws_account, nginx) = tokio::join!(
-        patiently(edges.platform.look(LookAt { name, service }), nobody),
+    let on_host = async {
+        match &place {
+            Some(_) => PlatformSeen::nothing(),
+            None => patiently(edges.platform.look(LookAt { name, service }), nobody).await,
+        }
+    };
+    let on_ecs = optional(place.as_ref().map(|place| {
+        let at = EcsLookAt { name, place, service, memory, max_age };
+        patiently(edges.cluster.look(at), move || nothing_of(place))
+    }));
+    let balancer = service.and_then(|service| service.alb.as_ref());
+    let due = service.filter(|service| is_due_for_cleaning(service, memory));
+    let (mut platform, image, env_file, aws_account, nginx, mut ecs, sidecars, alb, repository) = tokio::join!(
+        on_host,
         patiently(image(edges, service, max_age), unanswered),
         optional(env_path.map(|path| patiently(edges.env_files.version(path), unanswered))),
         optional(guard.map(|guard| patiently(edges.account.account(guard), unanswered))),
         optional(traffic.as_ref().map(|traffic| patiently(edges.traffic.look(traffic), no_nginx))),
+        on_ecs,
+        sidecars(edges, service, max_age),
+        optional(balancer.map(|balancer| patiently(edges.balancer.look(balancer), no_balancer))),
+        optional(due.map(|service| patiently(edges.registry.images(&service.image), unanswered))),
     );
+    if let Some(ecs) = &mut ecs {
+        ecs.sidecars = sidecars;
+    }
     if let Fact::Seen(replicas) = &mut platform.replicas {
         judge(edges, name, service, settled, replicas);
     }
-    Snapshot { image, env_file, aws_account, platform, nginx }
+    Snapshot { image, env_file, aws_account, platform, nginx, ecs, alb, repository }
+}
+
+/// The registry is cleaned up once after each commit.
+fn is_due_for_cleaning(service: &Service, memory: &Memory) -> bool {
+    let committed = memory.committed.as_ref().map(|it| it.at);
+    service.ecr_keep.is_some() && committed.is_some() && memory.cleaned_after != committed && memory.attempt.is_none()
+}
+
+fn nothing_of(place: &Place) -> EcsSeen {
+    EcsSeen {
+        services: place.services.keys().map(|group| (*group, unanswered())).collect(),
+        base: None,
+        sidecars: BTreeMap::new(),
+        registered: BTreeMap::new(),
+        inactive: BTreeSet::new(),
+    }
+}
+
+fn no_balancer() -> AlbSeen {
+    AlbSeen { weights: unanswered(), targets: BTreeMap::new() }
+}
+
+/// What the tags of other containers of the task resolve to.
+async fn sidecars(edges: &Edges, service: Option<&Service>, max_age: Duration) -> BTreeMap<String, Fact<Digest>> {
+    let mut found = BTreeMap::new();
+    for (name, sidecar) in service.and_then(|service| service.ecs.as_ref()).into_iter().flat_map(|ecs| &ecs.containers)
+    {
+        let asked = edges.registry.resolve(&sidecar.image, &sidecar.tag, max_age);
+        found.insert(name.clone(), patiently(asked, unanswered).await);
+    }
+    found
 }
 
 fn unanswered<T>() -> Fact<T> {

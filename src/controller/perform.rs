@@ -112,8 +112,8 @@ impl Performer<'_> {
 
     fn note_failed(&self, planned: &PlannedStep, error: &StepError) {
         let PlannedStep { step, because: _ } = planned;
-        if error.kind == StepErrorKind::Stale {
-            tracing::debug!("{}  {step}: the world moved on: {}", self.name, error.why);
+        if matches!(error.kind, StepErrorKind::Stale | StepErrorKind::Throttled) {
+            tracing::debug!("{}  {step}: not now: {}", self.name, error.why);
             return;
         }
         let message = format!("could not {step}: {}", error.why);
@@ -153,6 +153,9 @@ async fn one(
         }
         Step::Platform(step) => core.edges.platform.perform(step).await,
         Step::Traffic(step) => core.edges.traffic.perform(step).await,
+        Step::Ecs(step) => core.edges.cluster.perform(step).await,
+        Step::Alb(step) => core.edges.balancer.perform(step).await,
+        Step::Registry(step) => core.edges.registry.perform(step).await,
     }
 }
 

@@ -1,7 +1,6 @@
 //! The loop: takes edits, wakes and finished turns, and starts the next turns. It never waits for an edge itself.
 
 use std::collections::{BTreeSet, HashMap};
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +13,13 @@ use super::core::{Core, Retargeted};
 use super::handle::Handle;
 use super::journal::Writer;
 use super::queue::{Queue, Slot};
-use super::{CONCURRENT_TURNS, Options, perform, reconcile, settle};
+use super::{CONCURRENT_TURNS, Options, perform, reconcile, settle, watchers};
 use crate::model::desired::DesiredState;
 use crate::model::event::EventKind;
 use crate::model::names::ServiceName;
 use crate::model::snapshot::{Fact, Owned, Why};
 use crate::model::words::counted;
 use crate::ports::{Edges, Source, SourceUpdate, Wake, Wakes};
-use crate::retry::Backoff;
 
 /// A controller that has not started yet.
 pub struct Controller {
@@ -79,7 +77,7 @@ impl Controller {
     ) -> Result<(), RunError> {
         let (updates, edits) = mpsc::channel(4);
         let mut watchers = JoinSet::new();
-        watchers.spawn(for_ever("the source", wakes.0.clone(), move || {
+        watchers.spawn(watchers::for_ever("the source", wakes.0.clone(), move || {
             let (source, updates) = (Arc::clone(&source), updates.clone());
             async move { source.watch(updates).await }
         }));
@@ -117,24 +115,7 @@ impl Controller {
         let Self { core, nudged, writer } = self;
         core.memory.load().await.map_err(RunError::Memory)?;
         let writer = tokio::spawn(writer.run());
-        let platform = Arc::clone(&core.edges.platform);
-        let traffic = Arc::clone(&core.edges.traffic);
-        let reports = wakes.clone();
-        watchers.spawn(for_ever("the platform", wakes.clone(), move || {
-            let (platform, wakes) = (Arc::clone(&platform), reports.clone());
-            async move { platform.watch(wakes).await }
-        }));
-        let env_files = Arc::clone(&core.edges.env_files);
-        let reports = wakes.clone();
-        watchers.spawn(for_ever("the env files", wakes.clone(), move || {
-            let (env_files, wakes) = (Arc::clone(&env_files), reports.clone());
-            async move { env_files.watch(wakes).await }
-        }));
-        let reports = wakes.clone();
-        watchers.spawn(for_ever("the traffic", wakes, move || {
-            let (traffic, wakes) = (Arc::clone(&traffic), reports.clone());
-            async move { traffic.watch(wakes).await }
-        }));
+        watchers::start(&core, &wakes, &mut watchers);
         core.journal.note(None, EventKind::Controller, format!("controller {} started", core.options.controller), None);
         let mut running = Loop::new(Arc::clone(&core), once);
         let end = Box::pin(running.drive(&mut edits, woken, nudged, &shutdown)).await;
@@ -146,30 +127,6 @@ impl Controller {
         core.journal.flush().await;
         writer.abort();
         Ok(end)
-    }
-}
-
-/// Keeps a watcher going: one that ends or panics is started again, later each time, and everything is looked at.
-async fn for_ever<F>(what: &'static str, wakes: Wakes, watch: impl Fn() -> F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    // The jitter of three watchers of one process needs no seed of its own.
-    let mut backoff = Backoff::new(what.len() as u64);
-    loop {
-        let since = Instant::now();
-        // A set, so that the watcher ends with this future.
-        let mut task = JoinSet::from_iter([watch()]);
-        let why = match task.join_next().await {
-            Some(Err(error)) => perform::panic_text(error),
-            Some(Ok(())) | None => "it ended".to_owned(),
-        };
-        if since.elapsed() > Duration::from_secs(60) {
-            backoff.reset();
-        }
-        tracing::warn!("holdfast  watching {what} stopped and is started again: {why}");
-        tokio::time::sleep(backoff.fail_transient()).await;
-        wakes.wake(None, format!("watching {what} began again"));
     }
 }
 

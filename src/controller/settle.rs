@@ -93,7 +93,7 @@ pub(super) fn settle(core: &Core, name: &ServiceName, outcome: &Outcome) -> Slot
     entry.holds = holds;
     entry.wanted_release.clone_from(&outcome.plan.view.wanted);
     let mut status = view::status(&view::Seen {
-        platform: core.edges.platform.name(),
+        platform: view::platform_of(core.edges.platform.name(), &entry.wanted),
         name,
         entry,
         outcome,
@@ -127,8 +127,9 @@ pub(super) fn failed_look(core: &Core, name: &ServiceName, what: &str, why: &str
     entry.holds = vec![hold];
     entry.settled = false;
     entry.looked = true;
-    let mut status =
-        entry.status.take().unwrap_or_else(|| view::unseen(core.edges.platform.name(), name, &entry.wanted));
+    let mut status = entry.status.take().unwrap_or_else(|| {
+        view::unseen(view::platform_of(core.edges.platform.name(), &entry.wanted), name, &entry.wanted)
+    });
     status.phase = Phase::Unknown;
     status.stage = format!("could not {what}");
     status.holds.clone_from(&entry.hold_status);
@@ -163,10 +164,18 @@ fn pace(entry: &mut Entry, ending: &Ending, now: Timestamp) -> Option<Duration> 
         Ending::Failed { error: StepError { kind: StepErrorKind::Stale, .. }, .. } if entry.idle_turns < IDLE_TURNS => {
             Some(idle(entry))
         }
+        Ending::Failed { step, error } if error.kind == StepErrorKind::Throttled => {
+            let delay = entry.backoff.fail_transient();
+            let hold = Hold::Throttled { step: step.clone(), until: after(now, delay) };
+            entry.blocked = Some(Blocked { step: step.clone(), hold, until: Instant::now() + delay });
+            Some(delay)
+        }
         Ending::Failed { step, error } => {
             let delay = match error.kind {
                 StepErrorKind::Refused => entry.backoff.fail_refused(),
-                StepErrorKind::Stale | StepErrorKind::Transient => entry.backoff.fail_transient(),
+                StepErrorKind::Stale | StepErrorKind::Transient | StepErrorKind::Throttled => {
+                    entry.backoff.fail_transient()
+                }
             };
             entry.failed_turns = entry.failed_turns.saturating_add(1);
             let hold = Hold::StepFailed { step: step.clone(), why: error.why.clone(), until: after(now, delay) };

@@ -8,10 +8,11 @@ use super::core::{Entry, Wanted};
 use super::settle::{Ending, Outcome};
 use crate::model::colour::Group;
 use crate::model::desired::{Service, Strategy};
+use crate::model::ecs::seen::{EcsSeen, ServiceSeen};
 use crate::model::memory::Memory;
 use crate::model::names::ServiceName;
 use crate::model::release::{Release, ReleaseHash};
-use crate::model::snapshot::{Health, NginxSeen, Replica, ReplicaState};
+use crate::model::snapshot::{Fact, Health, NginxSeen, Replica, ReplicaState};
 use crate::model::status::{ColourStatus, HoldStatus, Phase, ServiceStatus, Version};
 use crate::plan::hold::Hold;
 
@@ -161,8 +162,16 @@ fn version_of(service: &Service, wanted: Option<&Release>) -> Version {
     }
 }
 
+/// Where it runs, for people.
+pub(super) fn platform_of(platform: &'static str, wanted: &Wanted) -> &'static str {
+    if wanted.is_on_host() || platform != "docker" { platform } else { "ecs" }
+}
+
 /// Per colour; none while the platform cannot be read.
 fn colours(seen: &Seen<'_>) -> Option<BTreeMap<String, ColourStatus>> {
+    if let Some(ecs) = &seen.outcome.snapshot.ecs {
+        return ecs_colours(seen, ecs);
+    }
     let replicas = seen.outcome.snapshot.platform.replicas.seen()?;
     let service = seen.outcome.order.wanted.service();
     let rolling = service.is_some_and(|service| service.rollout.strategy == Strategy::Rolling);
@@ -199,6 +208,46 @@ fn colour(seen: &Seen<'_>, group: Group, replicas: &[Replica]) -> ColourStatus {
             None => 0,
         },
     }
+}
+
+/// The same of ECS services; none while one cannot be read.
+fn ecs_colours(seen: &Seen<'_>, ecs: &EcsSeen) -> Option<BTreeMap<String, ColourStatus>> {
+    if ecs.services.values().any(|fact| matches!(fact, Fact::Unreadable(_))) {
+        return None;
+    }
+    let alb = seen.outcome.snapshot.alb.as_ref();
+    let weights = alb.and_then(|alb| alb.weights.seen()).map(crate::plan::ecs::alb::percent);
+    let of = |(group, fact): (&Group, &Fact<ServiceSeen>)| {
+        let service = fact.seen();
+        let known = ecs.registered.iter().chain(&seen.memory.registered);
+        let arn = service.map(|it| it.task_definition.as_str());
+        let release = known.into_iter().find(|(_, known)| Some(known.as_str()) == arn).map(|(hash, _)| hash);
+        let running = service.map_or(0, |it| it.running);
+        let healthy = match alb.and_then(|alb| alb.targets.get(group)) {
+            Some(targets) => targets.seen().map_or(0, |targets| targets.healthy.min(running)),
+            None => running,
+        };
+        let weight = match &weights {
+            Some(weights) => weights.get(group).copied().unwrap_or(0),
+            None => {
+                if running > 0 {
+                    100
+                } else {
+                    0
+                }
+            }
+        };
+        let status = ColourStatus {
+            tag: release.and_then(|release| tag_of(seen, release)),
+            release: release.map(ToString::to_string),
+            desired: service.map_or(0, |it| it.desired),
+            running,
+            healthy,
+            weight,
+        };
+        (group.to_string(), status)
+    };
+    Some(ecs.services.iter().map(of).collect())
 }
 
 fn tag_of(seen: &Seen<'_>, hash: &ReleaseHash) -> Option<String> {

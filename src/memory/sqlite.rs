@@ -140,7 +140,10 @@ const fn needed(change: &MemoryChange) -> Survives {
         | MemoryChange::ConfirmSwitch(_)
         | MemoryChange::ApplyLive(_)
         | MemoryChange::Repair(_, _)
-        | MemoryChange::Loss(_) => Survives::Crash,
+        | MemoryChange::Loss(_)
+        | MemoryChange::ApplyEcsLive(_)
+        | MemoryChange::Deployment(_)
+        | MemoryChange::Cleaned(_) => Survives::Crash,
         MemoryChange::Commit(_)
         | MemoryChange::Quarantine(_, _)
         | MemoryChange::Release(_)
@@ -151,6 +154,9 @@ const fn needed(change: &MemoryChange) -> Survives {
         | MemoryChange::Resume
         | MemoryChange::ApproveRemoval
         | MemoryChange::WithdrawRemoval
+        | MemoryChange::Registered(_, _)
+        | MemoryChange::AdoptBase(_)
+        | MemoryChange::Canary(_)
         | MemoryChange::Forget => Survives::PowerCut,
     }
 }

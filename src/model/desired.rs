@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::colour::Colour;
+pub use super::drift::{Drift, DriftField};
+use super::ecs::{AlbTraffic, Ecs};
 use super::image::{Repository, TagSpec};
 use super::names::{ControllerId, ServiceName};
 
@@ -58,18 +60,24 @@ pub struct Service {
     pub replicas: u32,
     /// `activeColour:`; `None` is `auto`.
     pub active_colour: Option<Colour>,
-    /// `docker:`.
+    /// `docker:`; at its defaults for a service on ECS.
     pub docker: Docker,
+    /// `ecs:`; none: it runs on this Docker host.
+    pub ecs: Option<Ecs>,
     /// `health:`.
     pub health: Health,
     /// `traffic.nginx`; none for a worker or a service reached by its port alone.
     pub nginx: Option<NginxTraffic>,
+    /// `traffic.alb`, of a blue/green service on ECS.
+    pub alb: Option<AlbTraffic>,
     /// `rollout:`.
     pub rollout: Rollout,
     /// `drift:`.
     pub drift: Drift,
     /// `aws:` of its file.
     pub aws: Option<AwsGuard>,
+    /// `ecr:`: how many images of past releases stay in the registry; none: it is never cleaned up.
+    pub ecr_keep: Option<u32>,
 }
 
 /// `aws:` of a file: other credentials are refused before any write.
@@ -283,6 +291,8 @@ pub struct Rollout {
     pub order: Order,
     /// Who says go.
     pub promote: Promote,
+    /// Shares of the requests the new colour gets first, one after the other.
+    pub canary: Vec<CanaryStep>,
     /// How long old connections may finish after a switch.
     pub drain: Duration,
     /// How long the old colour stays warm after a switch.
@@ -291,6 +301,15 @@ pub struct Rollout {
     pub on_failure: OnFailure,
     /// From the attempt's start to its end.
     pub progress_deadline: Duration,
+}
+
+/// One step of `rollout.canary`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CanaryStep {
+    /// Percent of the requests, 1 to 99.
+    pub weight: u16,
+    /// How long it stays so; none: until a person says `holdfast promote`.
+    pub hold: Option<Duration>,
 }
 
 /// `rollout.strategy`.
@@ -327,46 +346,6 @@ pub enum OnFailure {
     Rollback,
     /// Traffic stays where it is, the failed replicas stay for a look.
     Hold,
-}
-
-/// `drift:`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Drift {
-    /// Report instead of repairing (lost replicas are replaced all the same).
-    pub detect_only: bool,
-    /// Fields whose drift is left alone.
-    pub ignore: BTreeSet<DriftField>,
-}
-
-/// A field whose drift is noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum DriftField {
-    /// The image a container runs.
-    Image,
-    /// The restart policy.
-    Restart,
-    /// CPU and memory limits.
-    Resources,
-    /// Mounts.
-    Volumes,
-    /// The host port.
-    Port,
-    /// The servers file of nginx.
-    Traffic,
-}
-
-impl fmt::Display for DriftField {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Image => "image",
-            Self::Restart => "restart",
-            Self::Resources => "resources",
-            Self::Volumes => "volumes",
-            Self::Port => "port",
-            Self::Traffic => "traffic",
-        })
-    }
 }
 
 /// This machine's identity, as far as decisions need it.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::colour::Group;
 use super::desired::{DriftField, Resources, Restart, SourceRevision};
+use super::ecs::{EcsLive, Place};
 use super::image::Digest;
 use super::release::{Release, ReleaseHash};
 use super::snapshot::Worker;
@@ -45,6 +46,27 @@ pub struct Memory {
     pub applied_live: Option<Live>,
     /// The first commit ever: containers in `replaces` are retired only when they are older.
     pub first_switch: Option<Timestamp>,
+    /// On ECS: the task definition of each release, by ARN.
+    pub registered: BTreeMap<ReleaseHash, String>,
+    /// On ECS: the task definition releases are made from, by ARN.
+    pub base: Option<String>,
+    /// On ECS: the live fields last seen in force.
+    pub ecs_live: Option<EcsLive>,
+    /// The canary step that is in force.
+    pub canary: Option<Canary>,
+    /// The commit after which the registry was cleaned up last.
+    pub cleaned_after: Option<Timestamp>,
+}
+
+/// How far the canary steps of a rollout are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// Of this release.
+    pub release: ReleaseHash,
+    /// The step, from 0.
+    pub step: usize,
+    /// Since its weights were seen in force.
+    pub since: Timestamp,
 }
 
 /// Fields applied in place.
@@ -65,6 +87,9 @@ pub struct Attempt {
     pub group: Group,
     /// Since then: the progress deadline counts from here.
     pub started_at: Timestamp,
+    /// On ECS: the deployment that carries it out, once it was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
 }
 
 /// A release that serves or served.
@@ -80,6 +105,9 @@ pub struct Committed {
     pub at: Timestamp,
     /// The servers file it was switched in, for a later removal.
     pub servers_file: Option<PathBuf>,
+    /// Where it is on ECS, for a later removal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
 }
 
 /// Why a release is not tried again.
@@ -178,9 +206,24 @@ pub enum MemoryChange {
     Loss(Timestamp),
     /// Every replica was seen with these live fields.
     ApplyLive(Live),
+    /// A task definition was seen that is of this release.
+    Registered(ReleaseHash, String),
+    /// The task definition releases are made from.
+    AdoptBase(String),
+    /// The deployment that carries out the rollout was seen.
+    Deployment(String),
+    /// These live fields of an ECS service were seen in force.
+    ApplyEcsLive(EcsLive),
+    /// The weights of a canary step were seen in force.
+    Canary(Canary),
+    /// The registry was cleaned up after the commit of that moment.
+    Cleaned(Timestamp),
     /// The service is gone: everything is forgotten (its history stays).
     Forget,
 }
+
+/// Releases whose task definition is remembered: more than can be gone back to.
+const REGISTERED: usize = 32;
 
 impl Memory {
     /// Applies `change`. Applying the same change again changes nothing.
@@ -212,7 +255,30 @@ impl Memory {
             MemoryChange::Repair(field, at) => note(self.repairs.entry(*field).or_default(), *at),
             MemoryChange::Loss(at) => note(&mut self.losses, *at),
             MemoryChange::ApplyLive(live) => self.applied_live = Some(*live),
+            MemoryChange::Registered(release, arn) => self.register(release, arn),
+            MemoryChange::AdoptBase(arn) => self.base = Some(arn.clone()),
+            MemoryChange::Deployment(id) => {
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.deployment = Some(id.clone());
+                }
+            }
+            MemoryChange::ApplyEcsLive(live) => self.ecs_live = Some(live.clone()),
+            MemoryChange::Canary(canary) => self.canary = Some(canary.clone()),
+            MemoryChange::Cleaned(after) => self.cleaned_after = Some(*after),
             MemoryChange::Forget => *self = Self::default(),
+        }
+    }
+
+    /// Remembers it; lets go of ones nothing can go back to when there are too many.
+    fn register(&mut self, release: &ReleaseHash, arn: &str) {
+        self.registered.insert(release.clone(), arn.to_owned());
+        if self.registered.len() > REGISTERED {
+            let known = [&self.committed, &self.previous].into_iter().flatten().map(|it| it.release.hash());
+            let mut needed: Vec<ReleaseHash> = known.collect();
+            needed.push(release.clone());
+            needed.extend(self.attempt.iter().map(|it| it.release.hash()));
+            needed.extend(self.pin.iter().map(|it| it.to.hash()));
+            self.registered.retain(|known, _| needed.contains(known));
         }
     }
 
@@ -229,6 +295,7 @@ impl Memory {
         }
         self.committed = Some(committed.clone());
         self.attempt = None;
+        self.canary = None;
     }
 }
 

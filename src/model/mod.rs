@@ -2,6 +2,8 @@
 
 pub mod colour;
 pub mod desired;
+pub mod drift;
+pub mod ecs;
 pub mod env_file;
 pub mod event;
 pub mod hash;

@@ -8,6 +8,7 @@ use super::hash::sha256_hex;
 use serde::{Deserialize, Serialize};
 
 use super::desired::{Logging, Pull, Service};
+use super::ecs::EcsRelease;
 use super::image::{Digest, Repository, Tag};
 
 /// `v1:` and 16 hex digits over the hashed fields of a [`Release`].
@@ -67,6 +68,9 @@ pub struct Release {
     pub init: bool,
     /// Hashed, seconds.
     pub stop_timeout: u32,
+    /// What it is on ECS; none: on a Docker host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecs: Option<EcsRelease>,
 }
 
 /// Hash version 1. Fields at their default are left out; defaults of this version never change.
@@ -89,6 +93,8 @@ struct HashedV1<'a> {
     init: bool,
     #[serde(skip_serializing_if = "is_ten")]
     stop_timeout: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_definition: Option<&'a str>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
@@ -115,7 +121,13 @@ impl Release {
             command: docker.command.clone(),
             init: docker.init,
             stop_timeout: u32::try_from(docker.stop_timeout.as_secs()).unwrap_or(u32::MAX),
+            ecs: None,
         }
+    }
+
+    /// The release `service` asks for on ECS.
+    pub fn on_ecs(service: &Service, digest: Digest, ecs: EcsRelease) -> Self {
+        Self { ecs: Some(ecs), ..Self::of(service, digest, None) }
     }
 
     /// Its hash, version 1.
@@ -133,6 +145,7 @@ impl Release {
             command,
             init,
             stop_timeout,
+            ecs,
         } = self;
         let mut volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
         volumes.sort_unstable();
@@ -146,6 +159,7 @@ impl Release {
             command,
             init: *init,
             stop_timeout: *stop_timeout,
+            task_definition: ecs.as_ref().map(|ecs| ecs.definition.as_str()),
         };
         // Serialising plain strings, numbers and maps of them into memory cannot fail.
         let bytes = serde_json::to_vec(&hashed).unwrap_or_default();
@@ -171,6 +185,7 @@ mod tests {
             command: Vec::new(),
             init: false,
             stop_timeout: 10,
+            ecs: None,
         }
     }
 
@@ -196,6 +211,16 @@ mod tests {
         // Another value here restarts every fleet at the next upgrade: a new version of the hash is needed instead.
         assert_eq!(plain().hash().as_str(), "v1:bcd872382fdc30b9");
         assert_eq!(full().hash().as_str(), "v1:a5df09b33e4e27df");
+        let ecs = EcsRelease {
+            family: "app".to_owned(),
+            container: "app".to_owned(),
+            definition: "c".repeat(64),
+            env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            containers: BTreeMap::new(),
+        };
+        let on_ecs = Release { ecs: Some(ecs), ..plain() };
+        assert_eq!(on_ecs.hash().as_str(), "v1:af31c709dc1bbd8a");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::colour::Group;
 use super::desired::{Resources, Restart};
+use super::ecs::seen::{AlbSeen, EcsSeen};
 use super::image::Digest;
 use super::names::ServiceName;
 use super::release::{EnvFileVersion, ReleaseHash};
@@ -49,6 +50,23 @@ pub struct Snapshot {
     pub platform: PlatformSeen,
     /// What nginx does; none when the service has no traffic.
     pub nginx: Option<NginxSeen>,
+    /// What ECS reports; none for a service on a Docker host.
+    pub ecs: Option<EcsSeen>,
+    /// What the load balancer does; none when the service has none.
+    pub alb: Option<AlbSeen>,
+    /// The images of its repository; none unless the registry is due for a clean-up.
+    pub repository: Option<Fact<Vec<RegistryImage>>>,
+}
+
+/// An image in a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryImage {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// When it was pushed.
+    pub pushed_at: Timestamp,
 }
 
 /// One look at the engine for one service.
@@ -66,6 +84,20 @@ pub struct PlatformSeen {
     pub local_images: BTreeSet<Digest>,
     /// Images kept for this service under a tag of ours.
     pub kept_images: Vec<KeptImage>,
+}
+
+impl PlatformSeen {
+    /// What a look at a host on which nothing of the service runs sees.
+    pub const fn nothing() -> Self {
+        Self {
+            replicas: Fact::Absent,
+            strangers: Vec::new(),
+            replaced: Vec::new(),
+            free_ports: BTreeMap::new(),
+            local_images: BTreeSet::new(),
+            kept_images: Vec::new(),
+        }
+    }
 }
 
 /// A container of ours.

@@ -21,6 +21,7 @@ pub fn verify(
     memory: &Memory,
     acknowledged: bool,
 ) -> Result<(), String> {
+    super::ecs::check::verify(plan, service, snapshot, memory)?;
     let none = Vec::new();
     let replicas = match &snapshot.platform.replicas {
         Fact::Seen(replicas) => replicas,

@@ -1,6 +1,7 @@
 //! Holds: every reason not to act, each a variant with a sentence a tired operator understands.
 
-use std::fmt;
+mod display;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use crate::model::colour::Group;
 use crate::model::desired::DriftField;
 use crate::model::release::ReleaseHash;
 use crate::model::snapshot::Why;
-use crate::model::words::counted;
 
 /// One reason not to act now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,6 +192,65 @@ pub enum Hold {
         /// What happened.
         why: Why,
     },
+    /// ECS or the load balancer cannot be read.
+    EcsUnreadable {
+        /// What of it.
+        what: String,
+        /// What happened.
+        why: Why,
+    },
+    /// The ECS service is not there, and nothing says how to make it.
+    EcsServiceMissing {
+        /// `cluster/service`.
+        name: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The ECS service is being deleted.
+    EcsServiceDraining {
+        /// `cluster/service`.
+        name: String,
+    },
+    /// Its deployments are somebody else's business.
+    PlatformOwnsDeployment {
+        /// `cluster/service`.
+        name: String,
+        /// `CODE_DEPLOY`, `EXTERNAL` …
+        controller: String,
+    },
+    /// No task definition can be made from the base.
+    TaskDefinitionUnusable {
+        /// Why not.
+        why: Why,
+    },
+    /// An alarm of the deployment configuration is in ALARM: ECS would ignore it for the whole deployment.
+    AlarmActive {
+        /// Which.
+        alarms: Vec<String>,
+    },
+    /// A canary step stays for a while.
+    Canary {
+        /// Who gets the share.
+        group: Group,
+        /// Percent.
+        weight: u16,
+        /// Until then.
+        until: Timestamp,
+    },
+    /// The colour that got the requests may finish them.
+    DrainingColour {
+        /// Which.
+        group: Group,
+        /// Until then.
+        until: Timestamp,
+    },
+    /// AWS asks for fewer calls.
+    Throttled {
+        /// Which step waits.
+        step: String,
+        /// When it is tried again.
+        until: Timestamp,
+    },
     /// A step of the last turn failed.
     StepFailed {
         /// Which.
@@ -249,6 +308,15 @@ impl Hold {
             Self::DriftReported { .. } => "DriftReported",
             Self::LastReplicaUnhealthy { .. } => "LastReplicaUnhealthy",
             Self::Failing { .. } => "Failing",
+            Self::EcsUnreadable { .. } => "EcsUnreadable",
+            Self::EcsServiceMissing { .. } => "EcsServiceMissing",
+            Self::EcsServiceDraining { .. } => "EcsServiceDraining",
+            Self::PlatformOwnsDeployment { .. } => "PlatformOwnsDeployment",
+            Self::TaskDefinitionUnusable { .. } => "TaskDefinitionUnusable",
+            Self::AlarmActive { .. } => "AlarmActive",
+            Self::Canary { .. } => "Canary",
+            Self::DrainingColour { .. } => "DrainingColour",
+            Self::Throttled { .. } => "Throttled",
             Self::StepFailed { .. } => "StepFailed",
             Self::PlanRefused { .. } => "PlanRefused",
             Self::MemoryUnreadable { .. } => "MemoryUnreadable",
@@ -264,6 +332,9 @@ impl Hold {
             | Self::Baking { until, .. }
             | Self::Conflict { until, .. }
             | Self::LossBackoff { until, .. }
+            | Self::Canary { until, .. }
+            | Self::DrainingColour { until, .. }
+            | Self::Throttled { until, .. }
             | Self::StepFailed { until, .. } => Some(*until),
             _ => None,
         }
@@ -271,93 +342,16 @@ impl Hold {
 
     /// Whether the world is on its way by itself: a wait that is part of a rollout going well.
     pub const fn is_progress(&self) -> bool {
-        matches!(self, Self::AwaitingHealth { .. } | Self::Draining { .. } | Self::Baking { .. })
-    }
-}
-
-impl fmt::Display for Hold {
-    #[expect(clippy::too_many_lines, reason = "one sentence a variant: a table")]
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Paused { by, since } => {
-                write!(f, "paused by {by} since {since:.0}; nothing is changed until `holdfast resume`")
-            }
-            Self::AwaitingHealth { group, healthy, wanted, last, deadline } => {
-                write!(f, "waiting for {group}: {healthy} of {wanted} healthy, until {deadline:.0}")?;
-                match last {
-                    Some(last) => write!(f, "; last answer: {last}"),
-                    None => Ok(()),
-                }
-            }
-            Self::AwaitingPromotion { tag, release } => {
-                write!(f, "{tag} ({release}) is ready; it goes live with `holdfast promote`")
-            }
-            Self::Draining { workers, until } => {
-                let workers = counted(*workers, "old nginx worker");
-                write!(f, "{workers} to finish the last requests, until {until:.0} at most")
-            }
-            Self::Baking { old, until } => write!(f, "{old} stays warm until {until:.0}, for a fast way back"),
-            Self::Quarantined { tag, why } => write!(
-                f,
-                "{tag} failed and is not tried again: {why}; change the tag, or `holdfast retry` to try it once more"
-            ),
-            Self::RolledBack { from, to, by } => {
-                write!(f, "rolled back from {from} to {to} by {by}; the file still asks for {from}")
-            }
-            Self::RemovalNotAcknowledged { service } => write!(
-                f,
-                "{service} is no longer in the file but still runs; add `acknowledge: [remove {service}]` to the file, \
-                 or say `holdfast remove {service}`"
-            ),
-            Self::ImageUnresolved { image, why } => write!(f, "{image} cannot be resolved: {why}"),
-            Self::ImageMissing { image } => write!(f, "{image} does not exist where it is looked for"),
-            Self::EnvFileMissing { path, why: None } => {
-                write!(f, "env file {path} is not there; write it under `envRoot` of holdfast.yaml")
-            }
-            Self::EnvFileMissing { path, why: Some(why) } => write!(f, "env file {path} cannot be read: {why}"),
-            Self::PlatformUnreadable { why } => write!(f, "the container engine cannot be read: {why}"),
-            Self::WrongAwsAccount { wanted, found } => {
-                write!(f, "the credentials belong to AWS account {found}, the file is for {wanted}")
-            }
-            Self::AwsAccountUnknown { why } => write!(f, "the AWS account could not be confirmed: {why}"),
-            Self::NotOurs { name, why } => write!(f, "container {name} is left alone: {why}"),
-            Self::OwnedByAnother { name, owner } => write!(f, "{name} belongs to controller {owner}"),
-            Self::NoSparePort { group, why } => write!(f, "no spare port for {group}: {why}"),
-            Self::NginxIncludeMissing { file, service } => write!(
-                f,
-                "nginx does not include {file} yet; add `upstream {service} {{ include {file}; keepalive 32; }}` to its \
-                 `http` block, use `proxy_pass http://{service};`, then reload nginx",
-                file = file.display()
-            ),
-            Self::NginxConfigInvalid { why } => write!(f, "nginx refuses its configuration: {why}"),
-            Self::NginxNotRunning => write!(f, "nginx is not running; start it (Holdfast never does)"),
-            Self::TrafficUnreadable { why } => write!(f, "what nginx has loaded is not known: {why}"),
-            Self::ColourUnknown => write!(
-                f,
-                "the memory is lost and nginx sends requests to both colours; write `activeColour: blue` or `green`"
-            ),
-            Self::Conflict { field, repairs, until } => {
-                let times = counted(*repairs, "time");
-                write!(f, "somebody keeps changing {field}: put back {times}; standing down until {until:.0}")
-            }
-            Self::LossBackoff { missing, until } => {
-                let missing = counted(*missing, "lost replica");
-                write!(f, "{missing} to be replaced at {until:.0}: losses keep coming")
-            }
-            Self::DriftReported { field, what } => write!(f, "{field} drifted ({what}); drift.mode is detect"),
-            Self::LastReplicaUnhealthy { name, why } => {
-                write!(f, "{name} is unhealthy ({why}) but the last one: it keeps its requests until it is replaced")
-            }
-            Self::Failing { group, why } => write!(f, "{group} does not come up: {why}"),
-            Self::StepFailed { step, why, until } => write!(f, "could not {step}: {why}; looking again at {until:.0}"),
-            Self::PlanRefused { invariant } => {
-                write!(f, "the plan would break {invariant}; nothing was done. This is a bug: please report it")
-            }
-            Self::MemoryUnreadable { why } => {
-                write!(f, "nothing is done: what is remembered of it cannot be read: {why}")
-            }
-            Self::DetectOnly { steps } => write!(f, "--detect: {} left undone", counted(*steps, "step")),
-        }
+        matches!(
+            self,
+            Self::AwaitingHealth { .. }
+                | Self::Draining { .. }
+                | Self::Baking { .. }
+                | Self::Canary { .. }
+                | Self::DrainingColour { .. }
+                | Self::EcsServiceDraining { .. }
+                | Self::Throttled { .. }
+        )
     }
 }
 

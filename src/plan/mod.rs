@@ -11,6 +11,7 @@ pub mod check;
 pub mod display;
 pub mod docker;
 pub mod drift;
+pub mod ecs;
 pub mod group;
 pub mod hold;
 pub mod removal;
@@ -100,6 +101,9 @@ pub fn plan(
     revision: &SourceRevision,
     now: Timestamp,
 ) -> Plan {
+    if let Some(ecs) = &service.ecs {
+        return ecs::plan(service, ecs, snapshot, memory, revision, now);
+    }
     let replicas = match &snapshot.platform.replicas {
         Fact::Seen(replicas) => replicas.as_slice(),
         Fact::Absent => &[],
@@ -137,7 +141,10 @@ pub fn plan_removal(
     acknowledged: bool,
     now: Timestamp,
 ) -> Plan {
-    removal::plan(name, snapshot, memory, acknowledged, now)
+    match memory.committed.as_ref().and_then(|it| it.place.as_ref()) {
+        Some(place) => ecs::removal::plan(name, place, snapshot, memory, acknowledged),
+        None => removal::plan(name, snapshot, memory, acknowledged, now),
+    }
 }
 
 /// A switch that was written but not yet seen loaded is finished before anything is decided anew: until then nobody
@@ -248,6 +255,7 @@ fn decide_and_lower(
         managed: service.nginx.is_some(),
         confirmed: snapshot.nginx.as_ref().is_some_and(|seen| traffic::confirmed(seen, memory)),
         to: memory.switch.as_ref().map(|switch| switch.to),
+        weights: BTreeMap::new(),
     };
     let situation = Situation { service, revision, memory, wanted, serving, groups, traffic, now };
     let decision = rollout::decide(&situation, target);
@@ -300,6 +308,9 @@ fn lower(facts: &Facts<'_>, decision: Decision, serving: Option<Group>, target: 
     if plan.stages.is_empty() {
         plan.stage(retention::surplus(facts));
     }
+    if plan.stages.is_empty() {
+        plan.stages = ecs::clean::surplus(facts.service, facts.snapshot, facts.memory);
+    }
     plan
 }
 
@@ -311,7 +322,8 @@ fn backends(
     steps: &mut Lowered,
 ) -> Option<(Group, Vec<SocketAddr>)> {
     let group = match target {
-        TrafficTarget::Unmanaged => return None,
+        // Shares are for a load balancer: the file refuses them elsewhere.
+        TrafficTarget::Unmanaged | TrafficTarget::Split { .. } => return None,
         TrafficTarget::To(group) => group,
         // Nobody serves yet: an include needs its file all the same, and one that says `down` is confirmed like any.
         TrafficTarget::Keep => {

@@ -1,5 +1,7 @@
 //! The rollout: a target for each group and for the traffic. Knows nothing of containers.
 
+mod canary;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -33,6 +35,13 @@ pub enum TrafficTarget {
     Keep,
     /// The good replicas of this group.
     To(Group),
+    /// A share for this group, the rest for the one that serves.
+    Split {
+        /// Who gets the share.
+        to: Group,
+        /// Percent.
+        weight: u16,
+    },
 }
 
 /// How far a group is on its way to a release.
@@ -69,7 +78,7 @@ pub struct GroupSeen {
 }
 
 /// Traffic as the rollout sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrafficSeen {
     /// Whether there is any to manage.
     pub managed: bool,
@@ -77,6 +86,8 @@ pub struct TrafficSeen {
     pub confirmed: bool,
     /// Where it was told to send them.
     pub to: Option<Group>,
+    /// The share of each group, percent; empty where there are no shares.
+    pub weights: BTreeMap<Group, u16>,
 }
 
 /// What the rollout knows.
@@ -224,6 +235,7 @@ fn commit(it: &Situation<'_>, release: &Release, group: Group, same: Option<&Com
         revision: it.revision.clone(),
         at: same.map_or(it.now, |same| same.at),
         servers_file: it.service.nginx.as_ref().map(|nginx| nginx.file.clone()),
+        place: it.service.ecs.as_ref().map(crate::model::ecs::Ecs::place),
     };
     (MemoryChange::Commit(Box::new(committed)), format!("{} was seen serving", release.tag))
 }
@@ -240,7 +252,7 @@ fn begin(it: &Situation<'_>, out: &mut Decision, release: &Release, group: Group
     let hash = release.hash();
     let under_way = it.memory.attempt.as_ref().is_some_and(|at| at.release.hash() == hash && at.group == group);
     if !under_way {
-        let attempt = Attempt { release: release.clone(), group, started_at: it.now };
+        let attempt = Attempt { release: release.clone(), group, started_at: it.now, deployment: None };
         out.before.push((MemoryChange::Attempt(Box::new(attempt)), it.wanted.because.clone()));
     }
 }
@@ -299,6 +311,9 @@ fn across(it: &Situation<'_>, out: &mut Decision, release: &Release, target: Gro
             if awaits_promotion(it, release) && !stop_first {
                 out.holds.push(Hold::AwaitingPromotion { tag: release.tag.to_string(), release: release.hash() });
                 out.stage = format!("{target} awaits promotion");
+            } else if let Some(weight) = canary::share(it, out, release, target) {
+                out.traffic = TrafficTarget::Split { to: target, weight };
+                out.stage = format!("canary: {target} gets {weight} %");
             } else if it.traffic.managed {
                 out.traffic = TrafficTarget::To(target);
                 out.stage = format!("switching to {target}");

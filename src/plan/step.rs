@@ -12,6 +12,10 @@ use crate::model::names::ServiceName;
 use crate::model::release::{Release, ReleaseHash};
 use crate::model::words::counted;
 
+pub mod ecs;
+
+pub use ecs::{AlbStep, EcsStep, RegistryStep, revision};
+
 /// A step and its cause.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedStep {
@@ -30,6 +34,12 @@ pub enum Step {
     Platform(PlatformStep),
     /// The servers file: written, tested, loaded, as one.
     Traffic(TrafficStep),
+    /// ECS.
+    Ecs(EcsStep),
+    /// The weights of a listener rule.
+    Alb(AlbStep),
+    /// The registry.
+    Registry(RegistryStep),
 }
 
 /// An act on the container platform.
@@ -168,6 +178,9 @@ impl fmt::Display for Step {
             Self::Remember(change) => write_change(f, change),
             Self::Platform(step) => step.fmt(f),
             Self::Traffic(step) => step.fmt(f),
+            Self::Ecs(step) => step.fmt(f),
+            Self::Alb(step) => step.fmt(f),
+            Self::Registry(step) => step.fmt(f),
         }
     }
 }
@@ -202,6 +215,15 @@ fn write_change(f: &mut fmt::Formatter<'_>, change: &MemoryChange) -> fmt::Resul
         MemoryChange::ApplyLive(live) => {
             write!(f, "note restart {} and {} in force", live.restart, show_resources(live.resources))
         }
+        MemoryChange::Registered(release, arn) => write!(f, "note {} of {release}", revision(arn)),
+        MemoryChange::AdoptBase(arn) => write!(f, "take {} as the base", revision(arn)),
+        MemoryChange::Deployment(id) => write!(f, "follow deployment {id}"),
+        MemoryChange::ApplyEcsLive(live) => match live.replicas {
+            Some(replicas) => write!(f, "note {} in force", counted(replicas, "task")),
+            None => write!(f, "note the deployment configuration in force"),
+        },
+        MemoryChange::Canary(canary) => write!(f, "note canary step {} in force", canary.step + 1),
+        MemoryChange::Cleaned(_) => write!(f, "note that the registry is clean"),
         MemoryChange::Forget => write!(f, "forget the service"),
     }
 }

@@ -1,10 +1,14 @@
 //! Which release is to serve: the file's, or the one a person or a failure put in its place.
 
+use std::collections::BTreeSet;
+
 use crate::model::desired::Service;
+use crate::model::ecs::EcsRelease;
 use crate::model::memory::{Committed, Memory, MemoryChange};
 use crate::model::release::Release;
 use crate::model::snapshot::{Fact, Snapshot};
 
+use super::ecs::release;
 use super::hold::Hold;
 
 /// The answer, and what has to be remembered and said about it.
@@ -26,9 +30,20 @@ pub struct Wanted {
 
 /// Decides it from the inputs in `snapshot` and from `memory`.
 pub fn wanted(service: &Service, snapshot: &Snapshot, memory: &Memory) -> Wanted {
-    let mut out = Wanted { file: file_release(service, snapshot, memory), ..Wanted::default() };
+    let mut out = Wanted::default();
+    match &service.ecs {
+        Some(ecs) => match release::of_file(service, ecs, snapshot, memory) {
+            Ok(made) => out.file = Some(made.release),
+            Err(holds) => out.holds = holds,
+        },
+        None => {
+            out.file = file_release(service, snapshot, memory);
+            if out.file.is_none() {
+                out.holds = unknown_inputs(service, snapshot);
+            }
+        }
+    }
     let Some(file) = out.file.clone() else {
-        out.holds = unknown_inputs(service, snapshot);
         out.release = match &memory.pin {
             Some(pin) => Some(pin.to.clone()),
             None => memory.committed.as_ref().map(|it| it.release.clone()),
@@ -133,6 +148,9 @@ pub fn differences(old: &Release, new: &Release) -> Vec<String> {
         moved && old.digest != new.digest,
         format!("tag {} moved: {} -> {}", new.tag, old.digest.short(), new.digest.short()),
     );
+    if let (Some(was), Some(is)) = (&old.ecs, &new.ecs) {
+        note_ecs(was, is, &mut note);
+    }
     note(old.port != new.port, format!("port: {} -> {}", show(old.port), show(new.port)));
     for (key, value) in &new.env {
         match old.env.get(key) {
@@ -151,6 +169,19 @@ pub fn differences(old: &Release, new: &Release) -> Vec<String> {
     note(old.init != new.init, format!("init: {} -> {}", old.init, new.init));
     note(old.stop_timeout != new.stop_timeout, format!("stopTimeout: {}s -> {}s", old.stop_timeout, new.stop_timeout));
     out
+}
+
+fn note_ecs(was: &EcsRelease, is: &EcsRelease, note: &mut impl FnMut(bool, String)) {
+    for (what, was, is) in [("env", &was.env, &is.env), ("secret", &was.secrets, &is.secrets)] {
+        let names: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+        for name in names {
+            note(was.get(name) != is.get(name), format!("{what} {name}: changed"));
+        }
+    }
+    for (name, image) in &is.containers {
+        note(was.containers.get(name) != Some(image), format!("container {name}: {image}"));
+    }
+    note(was.family != is.family, format!("family: {} -> {}", was.family, is.family));
 }
 
 fn show(port: Option<u16>) -> String {

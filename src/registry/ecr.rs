@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
-use super::aws;
+use crate::aws;
 use crate::model::secret::Secret;
 use crate::model::snapshot::Why;
 use crate::ports::Clock;
@@ -74,6 +74,12 @@ impl Ecr {
                 None => Err(why),
             },
         }
+    }
+
+    /// The client of `region`.
+    pub(super) async fn client(&self, region: Option<&str>) -> Client {
+        let place = self.region(region);
+        place.client.get_or_init(|| async { Client::new(&aws::config(region).await) }).await.clone()
     }
 
     /// The registry refused the password: the next question gets a fresh one.

@@ -8,12 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::clean;
 use super::login::Logins;
 use super::oci::Oci;
 use super::rule::RegistryRule;
 use crate::model::image::{Digest, Repository, Tag, TagSpec};
-use crate::model::snapshot::{Fact, Why};
-use crate::ports::{Clock, Credentials, Registry};
+use crate::model::snapshot::{Fact, RegistryImage, Why};
+use crate::plan::step::{Ensured, RegistryStep};
+use crate::ports::{Clock, Credentials, Registry, StepError};
 
 /// Tags nobody asks for any more are dropped beyond this many.
 const KEPT: usize = 1024;
@@ -97,6 +99,25 @@ impl Registry for Images {
     async fn credentials(&self, repository: &Repository) -> Result<Option<Credentials>, Why> {
         self.logins.credentials(repository.host()).await
     }
+
+    async fn images(&self, repository: &Repository) -> Fact<Vec<RegistryImage>> {
+        match self.logins.ecr(repository.host()).await {
+            Some(client) => clean::images(&client, repository).await,
+            None => Fact::Unreadable(no_ecr(repository)),
+        }
+    }
+
+    async fn perform(&self, step: &RegistryStep) -> Result<Ensured, StepError> {
+        let RegistryStep::DeleteImages { service: _, repository, digests } = step;
+        match self.logins.ecr(repository.host()).await {
+            Some(client) => clean::delete(&client, repository, digests).await,
+            None => Err(StepError::refused(no_ecr(repository))),
+        }
+    }
+}
+
+fn no_ecr(repository: &Repository) -> Why {
+    format!("{} is no ECR registry: `ecr.keep` cleans up nothing else", repository.host())
 }
 
 fn young(at: Timestamp, now: Timestamp, max_age: Duration) -> bool {

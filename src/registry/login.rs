@@ -32,6 +32,14 @@ impl Logins {
         }
     }
 
+    /// The ECR client of `host`; none where it is no ECR.
+    pub(super) async fn ecr(&self, host: &str) -> Option<aws_sdk_ecr::Client> {
+        match way(&self.rules, host) {
+            Way::Ecr { region } => Some(self.ecr.client(region.as_deref()).await),
+            Way::Anonymous | Way::DockerConfig(_) => None,
+        }
+    }
+
     /// Whether `host` always wants a password, so that asking without one is a wasted question.
     pub(super) fn always(&self, host: &str) -> bool {
         matches!(way(&self.rules, host), Way::Ecr { .. })

@@ -4,8 +4,8 @@
 //! registry, and no credential or token, ever gets into a message.
 
 pub mod account;
-mod aws;
 mod challenge;
+mod clean;
 mod docker_config;
 mod ecr;
 mod images;

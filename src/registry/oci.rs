@@ -56,7 +56,7 @@ impl Clients {
                     if attempt.previous().len() > 3 || !allowed { attempt.stop() } else { attempt.follow() }
                 }))
         };
-        let words = |error: reqwest::Error| format!("no https client: {}", words::chain(&error));
+        let words = |error: reqwest::Error| format!("no https client: {}", crate::model::words::chain(&error));
         Ok(Self { outside: builder().build().map_err(words)?, loopback: builder().no_proxy().build().map_err(words)? })
     }
 }

@@ -1,10 +1,9 @@
 //! What went wrong at a registry, in words that hold no credential, token or text of the other side.
 
-use std::error::Error;
-
 use reqwest::StatusCode;
 
 use crate::model::snapshot::Why;
+use crate::model::words::chain;
 
 /// Of one request, its body included.
 pub(super) const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -16,21 +15,6 @@ pub(super) fn transport(whom: &str, error: reqwest::Error) -> Why {
     }
     // A URL may carry a token in its query.
     format!("{whom} could not be asked: {}", chain(&error.without_url()))
-}
-
-/// `error` and its sources, each once.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let more = source.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        next = source.source();
-    }
-    text
 }
 
 /// Why `status` is no answer to a question about `path`.

@@ -23,6 +23,8 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// The id on everything Holdfast creates.
     pub controller: ControllerId,
+    /// Whether that id was written.
+    pub controller_is_written: bool,
     /// What PATH defaults to.
     pub source: PathBuf,
     /// Memory and the control socket.
@@ -47,6 +49,8 @@ pub struct Settings {
     pub nginx: NginxSettings,
     /// Share of each ECS rate bucket, percent.
     pub aws_budget: u8,
+    /// The SQS queue of EventBridge events that wakes services on ECS; none: they are only polled.
+    pub aws_event_queue: Option<String>,
 }
 
 /// One entry of `registries:`.
@@ -159,7 +163,11 @@ impl Settings {
 
     /// What the desired-state files are judged by.
     pub fn rules(&self) -> HostRules {
-        HostRules { controller: self.controller.clone(), mounts: self.mounts.clone() }
+        HostRules {
+            controller: self.controller.clone(),
+            named: self.controller_is_written,
+            mounts: self.mounts.clone(),
+        }
     }
 }
 
@@ -181,6 +189,7 @@ fn lower(scope: &mut Scope<'_, '_>, raw: &RawSettings) -> Settings {
     Settings {
         file: None,
         controller: controller(scope, &raw.controller),
+        controller_is_written: raw.controller.is_given(),
         source: path(scope, &["source"], &raw.source).unwrap_or_else(|| "/etc/holdfast/desired-state".into()),
         state_dir: path(scope, &["stateDir"], &raw.state_dir).unwrap_or_else(|| "/var/lib/holdfast".into()),
         listen: listen(scope, raw),
@@ -193,7 +202,18 @@ fn lower(scope: &mut Scope<'_, '_>, raw: &RawSettings) -> Settings {
         registries: registries(scope, raw),
         nginx: nginx(scope, raw),
         aws_budget: budget.unwrap_or(25),
+        aws_event_queue: event_queue(scope, raw),
     }
+}
+
+fn event_queue(scope: &mut Scope<'_, '_>, raw: &RawSettings) -> Option<String> {
+    let queue = raw.aws.get()?.event_queue.get()?.0.clone();
+    if !(queue.starts_with("https://") || queue.starts_with("http://")) || queue.contains(char::is_whitespace) {
+        let what = format!("`eventQueue`: found `{}`", shown(&queue));
+        scope.expected(&["aws", "eventQueue"], what, "the URL of an SQS queue");
+        return None;
+    }
+    Some(queue)
 }
 
 fn controller(scope: &mut Scope<'_, '_>, given: &Given<Text>) -> ControllerId {

@@ -1,3 +1,4 @@
 //! Floor 2: who gets requests.
 
+pub mod alb;
 pub mod nginx;

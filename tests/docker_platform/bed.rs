@@ -65,6 +65,7 @@ pub(crate) fn service(name: &ServiceName, image: &str) -> want::Service {
             keep_images: 3,
             replaces: BTreeSet::new(),
         },
+        ecs: None,
         health: want::Health {
             check: Some(want::Check::Tcp { port: None }),
             interval: second,
@@ -74,10 +75,12 @@ pub(crate) fn service(name: &ServiceName, image: &str) -> want::Service {
             deadline: second,
         },
         nginx: None,
+        alb: None,
         rollout: want::Rollout {
             strategy: want::Strategy::BlueGreen,
             order: want::Order::StartFirst,
             promote: want::Promote::Auto,
+            canary: Vec::new(),
             drain: second,
             bake: second,
             on_failure: want::OnFailure::Rollback,
@@ -85,6 +88,7 @@ pub(crate) fn service(name: &ServiceName, image: &str) -> want::Service {
         },
         drift: want::Drift::default(),
         aws: None,
+        ecr_keep: None,
     }
 }
 

@@ -62,6 +62,7 @@ pub fn service(service: &str, tag: &str, replicas: u32) -> Service {
             keep_images: 3,
             replaces: BTreeSet::new(),
         },
+        ecs: None,
         health: holdfast::model::desired::Health {
             check: None,
             interval: Duration::from_secs(1),
@@ -71,10 +72,12 @@ pub fn service(service: &str, tag: &str, replicas: u32) -> Service {
             deadline: Duration::from_secs(120),
         },
         nginx: None,
+        alb: None,
         rollout: Rollout {
             strategy: Strategy::Rolling,
             order: Order::StartFirst,
             promote: Promote::Auto,
+            canary: Vec::new(),
             drain: Duration::from_secs(10),
             bake: Duration::from_secs(60),
             on_failure: OnFailure::Rollback,
@@ -82,6 +85,7 @@ pub fn service(service: &str, tag: &str, replicas: u32) -> Service {
         },
         drift: Drift::default(),
         aws: None,
+        ecr_keep: None,
     }
 }
 
@@ -234,6 +238,29 @@ impl Registry for Edge {
     }
     async fn credentials(&self, _: &Repository) -> Result<Option<Credentials>, Why> {
         Ok(None)
+    }
+}
+
+#[async_trait]
+impl holdfast::ports::Cluster for Edge {
+    async fn look(&self, _: holdfast::ports::EcsLookAt<'_>) -> holdfast::model::ecs::seen::EcsSeen {
+        unreachable!("no service here is on ECS")
+    }
+    async fn perform(&self, _: &holdfast::plan::step::EcsStep) -> Result<Ensured, StepError> {
+        unreachable!("no service here is on ECS")
+    }
+    async fn watch(&self, _: Wakes) {
+        unreachable!("no service here is on ECS")
+    }
+}
+
+#[async_trait]
+impl holdfast::ports::LoadBalancer for Edge {
+    async fn look(&self, _: &holdfast::model::ecs::AlbTraffic) -> holdfast::model::ecs::seen::AlbSeen {
+        unreachable!("no service here has a load balancer")
+    }
+    async fn perform(&self, _: &holdfast::plan::step::AlbStep) -> Result<Ensured, StepError> {
+        unreachable!("no service here has a load balancer")
     }
 }
 
@@ -411,7 +438,7 @@ fn toy_plan(
         plan.stages = vec![vec![remember(MemoryChange::Quarantine(hash, quarantine), "it never became healthy")]];
     } else if plan.stages.is_empty() && committed.as_ref() != Some(&hash) {
         let revision = revision.clone();
-        let commit = Committed { release, group: Group::Only, revision, at: now, servers_file: None };
+        let commit = Committed { release, group: Group::Only, revision, at: now, servers_file: None, place: None };
         plan.stages.push(vec![remember(MemoryChange::Commit(Box::new(commit)), "every replica is healthy")]);
     }
     plan
@@ -484,6 +511,8 @@ pub fn edges(world: &Arc<World>) -> Edges {
     let edge = Arc::new(Edge(Arc::clone(world)));
     Edges {
         platform: edge.clone(),
+        cluster: edge.clone(),
+        balancer: edge.clone(),
         registry: edge.clone(),
         account: edge.clone(),
         traffic: edge.clone(),

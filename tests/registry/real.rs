@@ -167,7 +167,7 @@ async fn inside_ministack() {
     assert_eq!(images.resolve(&repository, &tag("1"), Duration::ZERO).await, Fact::Seen(pushed));
     assert_eq!(images.resolve(&repository, &tag("2"), Duration::ZERO).await, Fact::Absent);
 
-    let sts = Sts::new(std::sync::Arc::new(WallClock));
+    let sts = Sts::new(std::sync::Arc::new(WallClock), holdfast::aws::identity::Identities::new());
     let guard = AwsGuard { account: None, region: Some("ap-northeast-2".to_owned()) };
     assert_eq!(sts.account(&guard).await, Fact::Seen("000000000000".to_owned()));
 }

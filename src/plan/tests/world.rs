@@ -73,12 +73,15 @@ pub(crate) fn service(tag: &str, replicas: u32) -> Service {
             keep_images: 3,
             replaces: BTreeSet::new(),
         },
+        ecs: None,
         health: Health_::default_for_tests(),
         nginx: Some(NginxTraffic { file: PathBuf::from("/etc/nginx/holdfast/api.servers") }),
+        alb: None,
         rollout: Rollout {
             strategy: Strategy::BlueGreen,
             order: Order::StartFirst,
             promote: Promote::Auto,
+            canary: Vec::new(),
             drain: Duration::from_secs(10),
             bake: Duration::from_secs(60),
             on_failure: OnFailure::Rollback,
@@ -86,6 +89,7 @@ pub(crate) fn service(tag: &str, replicas: u32) -> Service {
         },
         drift: Drift::default(),
         aws: None,
+        ecr_keep: None,
     }
 }
 
@@ -205,6 +209,9 @@ impl World {
                 included: Fact::Seen(self.included),
                 loaded: self.loaded,
             }),
+            ecs: None,
+            alb: None,
+            repository: None,
         }
     }
 
@@ -270,6 +277,7 @@ impl World {
 
     pub(crate) fn apply(&mut self, step: &Step) {
         match step {
+            Step::Ecs(_) | Step::Alb(_) | Step::Registry(_) => panic!("this world has no AWS: {step}"),
             Step::Remember(change) => self.memory.apply(change),
             Step::Traffic(step) => {
                 let text = TrafficStep::render(&step.service, &step.servers);

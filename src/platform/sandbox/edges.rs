@@ -16,8 +16,9 @@ use crate::model::hash::sha256_hex;
 use crate::model::image::{Digest, Repository, TagSpec};
 use crate::model::names::ServiceName;
 use crate::model::release::EnvFileVersion;
-use crate::model::snapshot::{Fact, Health, ReplicaState, Why};
-use crate::ports::{Account, Credentials, EnvFiles, Probe, ProbeTarget, Registry};
+use crate::model::snapshot::{Fact, Health, RegistryImage, ReplicaState, Why};
+use crate::plan::step::{Ensured, RegistryStep};
+use crate::ports::{Account, Credentials, EnvFiles, Probe, ProbeTarget, Registry, StepError};
 
 #[async_trait]
 impl Registry for Sandbox {
@@ -36,6 +37,14 @@ impl Registry for Sandbox {
 
     async fn credentials(&self, _repository: &Repository) -> Result<Option<Credentials>, Why> {
         Ok(None)
+    }
+
+    async fn images(&self, _repository: &Repository) -> Fact<Vec<RegistryImage>> {
+        Fact::Seen(Vec::new())
+    }
+
+    async fn perform(&self, _step: &RegistryStep) -> Result<Ensured, StepError> {
+        Ok(Ensured::AlreadySo)
     }
 }
 

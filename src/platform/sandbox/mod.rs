@@ -3,6 +3,7 @@
 //! Every tag resolves to a stable made-up digest; a tag with `missing` in it does not exist, one with `bad` in it never
 //! becomes healthy. Starting takes some tens of milliseconds of tokio time, so a paused clock works.
 
+mod ecs;
 mod edges;
 mod engine;
 mod nginx;

@@ -52,6 +52,7 @@ async fn release(world: &Sandbox, tag: &str) -> Release {
         command: Vec::new(),
         init: false,
         stop_timeout: 10,
+        ecs: None,
     }
 }
 

@@ -54,6 +54,7 @@ fn once(path: &Path) -> Result<Texts, Failure> {
         _ => lasting(error),
     })?;
     let files = if root.is_dir() { folder(path, &root).map_err(lasting)? } else { vec![path.to_owned()] };
+    let beside = if root.is_dir() { (path.to_owned(), root.clone()) } else { parents(path, &root) };
     if files.len() > MAX_FILES {
         let what = format!("the folder has {} files, more than {MAX_FILES}", files.len());
         return Err(Failure::Lasting(SourceError::of_file(path, what)));
@@ -64,7 +65,28 @@ fn once(path: &Path) -> Result<Texts, Failure> {
         let inside = root.is_dir().then_some(root.as_path());
         read.push(FileText { text: text(&file, inside)?, path: file });
     }
+    read.extend(task_definitions(&beside.0, &beside.1));
     Ok(Texts { revision: revision(&read), files: read })
+}
+
+/// The folder of one file, as shown and as it is.
+fn parents(path: &Path, root: &Path) -> (PathBuf, PathBuf) {
+    let of = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
+    (of(path), of(root))
+}
+
+/// The JSON files beside the desired state. One that cannot be read is left out: only a service that names it misses it.
+fn task_definitions(shown: &Path, root: &Path) -> Vec<FileText> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
+    let mut names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    names.retain(|name| Path::new(name).extension() == Some(OsStr::new("json")));
+    names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
+    names.sort();
+    let read = |name: &std::ffi::OsString| {
+        let path = shown.join(name);
+        Some(FileText { text: text(&root.join(name), Some(root)).ok()?, path })
+    };
+    names.iter().take(MAX_FILES).filter_map(read).collect()
 }
 
 /// The `*.yaml` and `*.yml` that are direct children; hidden ones are editors' own.

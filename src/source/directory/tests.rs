@@ -19,7 +19,7 @@ fn file(tag: &str) -> String {
 
 fn folder(path: &Path) -> Folder {
     let controller = ControllerId::new("default").unwrap_or_else(|e| unreachable!("{e}"));
-    Folder::new(path.to_owned(), HostRules { controller, mounts: Vec::new() }, Arc::new(WallClock))
+    Folder::new(path.to_owned(), HostRules { controller, named: true, mounts: Vec::new() }, Arc::new(WallClock))
 }
 
 /// The tag of the one service, or the words of the rejection.

@@ -1,6 +1,7 @@
 //! The file as written: every key known, nothing checked beyond its shape. One file per part.
 
 pub(in crate::source) mod docker;
+pub(in crate::source) mod ecs;
 pub(in crate::source) mod given;
 pub(in crate::source) mod health;
 pub(in crate::source) mod rollout;

@@ -1,7 +1,9 @@
 //! `rollout:` and `drift:` as written.
 
 use super::given::{Given, section};
-use super::scalars::{FieldText, Later, ModeText, OnFailureText, OrderText, PromoteText, StrategyText, Time};
+use super::scalars::{
+    FieldText, Later, ModeText, OnFailureText, OrderText, PromoteText, Stay, StrategyText, Time, Weight,
+};
 
 section! {
     /// How a new release comes in.
@@ -13,7 +15,7 @@ section! {
         /// `auto` (default) or `manual`.
         "promote" promote: PromoteText,
         /// A share of the requests first.
-        "canary" canary: Later,
+        "canary" canary: Vec<Given<RawCanary>>,
         /// How long old connections may finish; default 10s.
         "drain" drain: Time,
         /// How long the old colour stays warm; default 1m.
@@ -24,6 +26,16 @@ section! {
         "progressDeadline" progress_deadline: Time,
         /// Times without new releases.
         "freeze" freeze: Later,
+    }
+}
+
+section! {
+    /// One step of `canary:`.
+    RawCanary {
+        /// Percent of the requests.
+        "weight" weight: Weight,
+        /// How long it stays so, or `manual`.
+        "for" stays: Stay,
     }
 }
 

@@ -70,7 +70,8 @@ scalar! {
     /// `tag:`.
     TagText, "a tag like `v1` or `3f2a1b9`, or `TAG@sha256:…`", {"type": ["string", "number"]};
     /// `replicas:`.
-    Replicas, "a number from 0 to 1000", {"type": "integer", "minimum": 0, "maximum": 1000};
+    Replicas, "a number from 0 to 1000, or `external` on ECS",
+        {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 1000}, {"const": "external"}]};
     /// A small count.
     Count, "a number from 1 to 100", {"type": "integer", "minimum": 1, "maximum": 100};
     /// `keepImages:`.
@@ -107,8 +108,16 @@ scalar! {
     /// `drift.mode:`.
     ModeText, "`enforce` or `detect`", {"enum": ["enforce", "detect"]};
     /// A field of `drift.ignore:`.
-    FieldText, "one of `image`, `restart`, `resources`, `volumes`, `port`, `traffic`",
-        {"enum": ["image", "restart", "resources", "volumes", "port", "traffic"]};
+    FieldText, "one of `image`, `restart`, `resources`, `volumes`, `port`, `traffic`, `taskDefinition`, `replicas`, \
+        `deploymentConfiguration`",
+        {"enum": ["image", "restart", "resources", "volumes", "port", "traffic", "taskDefinition", "replicas",
+            "deploymentConfiguration"]};
+    /// `launchType:`.
+    LaunchText, "`FARGATE`, `EC2` or `EXTERNAL`", {"enum": ["FARGATE", "EC2", "EXTERNAL"]};
+    /// A share of the requests.
+    Weight, "percent from 1 to 99", {"type": "integer", "minimum": 1, "maximum": 99};
+    /// How long a canary step stays.
+    Stay, "a duration like `5m`, or `manual`", {"type": "string"};
     /// `listen:`.
     Address, "an address like `127.0.0.1:7400`, or `none`", {"type": "string"};
     /// `docker:` of the settings.

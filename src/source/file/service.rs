@@ -1,6 +1,7 @@
 //! A service as written.
 
 use super::docker::RawDocker;
+use super::ecs::{RawAlb, RawEcr, RawEcs};
 use super::given::section;
 use super::health::RawHealth;
 use super::rollout::{RawDrift, RawRollout};
@@ -34,9 +35,9 @@ section! {
         /// Image automation.
         "follow" follow: Later,
         /// Registry clean-up.
-        "ecr" ecr: Later,
+        "ecr" ecr: RawEcr,
         /// How it runs on ECS.
-        "ecs" ecs: Later,
+        "ecs" ecs: RawEcs,
         /// The name it had before.
         "renamedFrom" renamed_from: Later,
         /// Not here: EventBridge Scheduler or systemd timers do this.
@@ -50,7 +51,7 @@ section! {
         /// An nginx on this host.
         "nginx" nginx: RawNginx,
         /// An AWS load balancer.
-        "alb" alb: Later,
+        "alb" alb: RawAlb,
     }
 }
 

@@ -30,7 +30,15 @@ pub(super) fn check(files: &mut [Lowered<'_>]) {
         let replaces = service.docker.replaces.iter();
         replaces.map(|name| (name.clone(), vec!["docker", "replaces"])).collect()
     });
+    one_of(files, "the ECS service", |service| {
+        let ecs = service.ecs.iter();
+        ecs.flat_map(|ecs| ecs.services.values().map(|name| (format!("{}/{name}", ecs.cluster), vec!["ecs"]))).collect()
+    });
+    one_of(files, "the listener rule", |service| {
+        service.alb.iter().map(|alb| (alb.rule.clone(), vec!["traffic", "alb", "rule"])).collect()
+    });
     one_of(files, "the container name", |service| match service.rollout.strategy {
+        _ if service.ecs.is_some() => Vec::new(),
         Strategy::BlueGreen => {
             ["blue", "green"].map(|colour| (format!("{}-{colour}-1", service.name), Vec::new())).into_iter().collect()
         }

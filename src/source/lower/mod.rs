@@ -2,6 +2,7 @@
 
 mod across;
 mod docker;
+mod ecs;
 mod health;
 mod rollout;
 mod service;
@@ -27,8 +28,19 @@ use crate::model::names::{ControllerId, ServiceName};
 pub struct HostRules {
     /// The controller that reads: files for others are left out.
     pub controller: ControllerId,
+    /// Whether its id was written, and is not the default.
+    pub named: bool,
     /// Roots under which bind mounts are allowed.
     pub mounts: Vec<PathBuf>,
+}
+
+/// The JSON files beside a desired-state file.
+#[derive(Debug)]
+pub(super) enum Beside<'a> {
+    /// By name.
+    Files(BTreeMap<&'a str, &'a str>),
+    /// Nobody looked.
+    Unknown,
 }
 
 /// A file's text, as it was read.
@@ -68,7 +80,13 @@ pub(super) fn desired_state(
     revision: &SourceRevision,
     read_at: Timestamp,
 ) -> (Option<DesiredState>, CheckReport) {
-    let mut lowered: Vec<Lowered<'_>> = files.iter().map(|file| lower_file(file, rules)).collect();
+    let is_json = |file: &&FileText| file.path.extension().is_some_and(|it| it == "json");
+    let name = |file: &'_ FileText| -> Option<String> { Some(file.path.file_name()?.to_str()?.to_owned()) };
+    let names: Vec<(String, &str)> =
+        files.iter().filter(is_json).filter_map(|file| Some((name(file)?, file.text.as_str()))).collect();
+    let beside = Beside::Files(names.iter().map(|(name, text)| (name.as_str(), *text)).collect());
+    let files: Vec<&FileText> = files.iter().filter(|file| !is_json(file)).collect();
+    let mut lowered: Vec<Lowered<'_>> = files.iter().map(|file| lower_file(file, rules, &beside)).collect();
     across::check(&mut lowered);
     let mut report = CheckReport::default();
     let mut services = BTreeMap::new();
@@ -112,10 +130,11 @@ pub(super) fn desired_state(
 pub(super) fn errors_of(text: &str) -> Vec<SourceError> {
     let Ok(controller) = ControllerId::new("default") else { return Vec::new() };
     let file = FileText { path: PathBuf::new(), text: text.to_owned() };
-    lower_file(&file, &HostRules { controller, mounts: vec![PathBuf::from("/")] }).report.errors
+    let rules = HostRules { controller, named: true, mounts: vec![PathBuf::from("/")] };
+    lower_file(&file, &rules, &Beside::Unknown).report.errors
 }
 
-fn lower_file<'a>(file: &'a FileText, rules: &HostRules) -> Lowered<'a> {
+fn lower_file<'a>(file: &'a FileText, rules: &HostRules, beside: &Beside<'_>) -> Lowered<'a> {
     let report = Report::new(&file.path, &file.text);
     let mut lowered = Lowered { report, services: Vec::new(), acknowledged: BTreeSet::new(), ours: true };
     if file.text.trim_start_matches('\u{feff}').lines().all(|line| line.trim().is_empty() || line.starts_with('#')) {
@@ -140,11 +159,17 @@ fn lower_file<'a>(file: &'a FileText, rules: &HostRules) -> Lowered<'a> {
     lowered.ours = controllers(&mut lowered.report, &raw, rules);
     lowered.acknowledged = acknowledged(&mut lowered.report, &raw);
     let aws = aws(&mut lowered.report, &raw);
-    lower_services(&mut lowered, &raw, aws.as_ref(), rules);
+    lower_services(&mut lowered, &raw, aws.as_ref(), rules, beside);
     lowered
 }
 
-fn lower_services(lowered: &mut Lowered<'_>, raw: &RawFile, aws: Option<&AwsGuard>, rules: &HostRules) {
+fn lower_services(
+    lowered: &mut Lowered<'_>,
+    raw: &RawFile,
+    aws: Option<&AwsGuard>,
+    rules: &HostRules,
+    beside: &Beside<'_>,
+) {
     let report = &mut lowered.report;
     let services = match &raw.services {
         Given::Missing => {
@@ -176,7 +201,7 @@ fn lower_services(lowered: &mut Lowered<'_>, raw: &RawFile, aws: Option<&AwsGuar
         }
         let mut scope = Scope { report, prefix: &["services", key.as_str()], service: key };
         let before = scope.report.errors.len();
-        let service = service::lower(&mut scope, name, written, &merged, aws, rules);
+        let service = service::lower(&mut scope, name, written, &merged, aws, rules, beside);
         if scope.report.errors.len() == before {
             lowered.services.extend(service);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::desired::{Drift, DriftField, OnFailure, Order, Promote, Rollout, Strategy};
+use crate::model::desired::{CanaryStep, Drift, DriftField, OnFailure, Order, Promote, Rollout, Strategy};
 use crate::source::error::shown;
 use crate::source::file::given::Given;
 use crate::source::file::rollout::{RawDrift, RawRollout};
@@ -51,7 +51,6 @@ pub(super) fn lower(
 ) -> Rollout {
     let empty = RawRollout::default();
     let raw = merged.rollout.get().unwrap_or(&empty);
-    scope.later(&["rollout", "canary"], &raw.canary);
     scope.later(&["rollout", "freeze"], &raw.freeze);
     let bake_written = written.rollout.get().is_some_and(|rollout| rollout.bake.is_given());
     if strategy == Strategy::Rolling && bake_written {
@@ -73,6 +72,7 @@ pub(super) fn lower(
         strategy,
         order: order.unwrap_or(Order::StartFirst),
         promote: promote.unwrap_or(Promote::Auto),
+        canary: canary(scope, merged, raw),
         drain: time(scope, &["rollout", "drain"], Some(&raw.drain), true, Duration::from_secs(10)),
         bake: if strategy == Strategy::Rolling { Duration::ZERO } else { bake },
         on_failure: on_failure(scope, raw),
@@ -84,6 +84,38 @@ pub(super) fn lower(
             Duration::from_secs(600),
         ),
     }
+}
+
+fn canary(scope: &mut Scope<'_, '_>, service: &RawService, raw: &RawRollout) -> Vec<CanaryStep> {
+    let mut steps: Vec<CanaryStep> = Vec::new();
+    let alb = service.traffic.get().is_some_and(|traffic| traffic.alb.is_given());
+    if raw.canary.is_given() && !alb {
+        scope.error(&["rollout", "canary"], "`rollout.canary` is available behind a load balancer only").hint =
+            Some("add `traffic: {alb: …}`, or remove it".to_owned());
+        return steps;
+    }
+    for (index, step) in raw.canary.get().into_iter().flatten().enumerate() {
+        let Some(step) = step.get() else { continue };
+        let index = index.to_string();
+        let at = ["rollout", "canary", index.as_str()];
+        for (key, missing) in [("weight", !step.weight.is_given()), ("for", !step.stays.is_given())] {
+            if missing {
+                scope.expected(&at, format!("a canary step has no `{key}`"), "`{weight: 10, for: 1m}`");
+            }
+        }
+        let weight = scope.take(&[at[0], at[1], at[2], "weight"], &step.weight, |text| scalar::number(text, 1, 99));
+        let stays = scope.take(&[at[0], at[1], at[2], "for"], &step.stays, |text| match text {
+            "manual" => Some(None),
+            text => scalar::duration(text).map(Some),
+        });
+        if let (Some(weight), Some(hold)) = (weight, stays) {
+            if steps.last().is_some_and(|before| before.weight >= weight) {
+                scope.error(&at, format!("{weight} is not more than the step before"));
+            }
+            steps.push(CanaryStep { weight, hold });
+        }
+    }
+    steps
 }
 
 fn on_failure(scope: &mut Scope<'_, '_>, raw: &RawRollout) -> OnFailure {
@@ -110,15 +142,7 @@ pub(super) fn drift(scope: &mut Scope<'_, '_>, raw: Option<&RawDrift>) -> Drift 
     let mut drift = Drift { detect_only: detect_only.unwrap_or(false), ..Drift::default() };
     for (index, field) in raw.ignore.get().into_iter().flatten().enumerate() {
         let Some(field) = field.get() else { continue };
-        let known = [
-            DriftField::Image,
-            DriftField::Restart,
-            DriftField::Resources,
-            DriftField::Volumes,
-            DriftField::Port,
-            DriftField::Traffic,
-        ];
-        match known.into_iter().find(|known| known.to_string() == field.0) {
+        match DriftField::ALL.into_iter().find(|known| known.to_string() == field.0) {
             Some(field) => {
                 drift.ignore.insert(field);
             }

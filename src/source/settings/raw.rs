@@ -78,5 +78,7 @@ section! {
     RawAwsSettings {
         /// Of each ECS rate bucket.
         "budget" budget: Budget,
+        /// The SQS queue of EventBridge events about ECS.
+        "eventQueue" event_queue: Text,
     }
 }
