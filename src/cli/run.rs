@@ -128,7 +128,7 @@ async fn control(
 
 /// The planner of this version.
 pub(crate) const fn planner() -> Planner {
-    Planner { plan: plan::plan, plan_removal: plan::removal::plan, verify: plan::check::verify }
+    Planner { plan: plan::plan, plan_removal: plan::plan_removal, verify: plan::check::verify }
 }
 
 /// Flags win over the file.

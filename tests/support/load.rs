@@ -38,11 +38,17 @@ pub(crate) struct Load {
 impl Load {
     /// `connections` clients ask 127.0.0.1:`port` for `/`.
     pub(crate) fn start(port: u16, connections: usize) -> Self {
+        Self::start_at(port, connections, "/")
+    }
+
+    /// The same for `path`.
+    pub(crate) fn start_at(port: u16, connections: usize, path: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let threads = (0..connections)
             .map(|_| {
                 let stop = Arc::clone(&stop);
-                std::thread::spawn(move || client(port, &stop))
+                let path = path.to_owned();
+                std::thread::spawn(move || client(port, &path, &stop))
             })
             .collect();
         Self { stop, threads }
@@ -71,10 +77,10 @@ impl Drop for Load {
     }
 }
 
-fn client(port: u16, stop: &AtomicBool) -> Counts {
+fn client(port: u16, path: &str, stop: &AtomicBool) -> Counts {
     let mut counts = Counts::default();
     while !stop.load(Ordering::Relaxed) {
-        match get(port, "/") {
+        match get(port, path) {
             Ok((200, body)) => {
                 counts.ok += 1;
                 *counts.versions.entry(body).or_default() += 1;

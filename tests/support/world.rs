@@ -27,6 +27,10 @@ pub(crate) struct World {
     pub(crate) web: u16,
     /// Further global settings, as lines of `holdfast.yaml`.
     pub(crate) settings: Vec<String>,
+    /// `resync` of holdfast.yaml.
+    pub(crate) resync: &'static str,
+    /// Further environment of the binary.
+    pub(crate) env: Vec<(String, String)>,
     /// `-H` of the docker client; none: the shared engine.
     pub(crate) docker_host: Option<String>,
     /// Ran before the folder goes: what the test mounted.
@@ -67,6 +71,8 @@ impl World {
             service: format!("{name}-{unique}"),
             web: first_port + 20,
             settings: Vec::new(),
+            resync: "2s",
+            env: Vec::new(),
             docker_host: None,
             unmount: None,
             first_port,
@@ -167,8 +173,9 @@ impl World {
         let file = self.path("holdfast.yaml");
         let (id, first, last) = (&self.id, self.first_port, self.first_port + 19);
         let root = self.directory.path().display();
+        let resync = self.resync;
         let mut text = format!(
-            "controller: {id}\nsource: {root}/desired\nstateDir: {root}/state\nlisten: none\nresync: 2s\n\
+            "controller: {id}\nsource: {root}/desired\nstateDir: {root}/state\nlisten: none\nresync: {resync}\n\
              ports: {first}-{last}\nenvRoot: {root}/env\n"
         );
         if let Some(host) = &self.docker_host {
@@ -190,6 +197,7 @@ impl World {
     pub(crate) fn command(&self, verb: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
         command.arg(verb).arg("--config").arg(self.config()).args(args).env_remove("HOLDFAST_CONFIG");
+        command.envs(self.env.iter().map(|(key, value)| (key, value)));
         command
     }
 

@@ -156,9 +156,10 @@ impl ServiceSeen {
         self.deployments.iter().find(|it| it.primary)
     }
 
-    /// Whether a deployment is under way or has just ended with tasks of the one before left.
+    /// Whether a deployment is under way, or has just ended with tasks of the one before left. One that failed stays in
+    /// the list for a while, and means nothing any more once its tasks are gone.
     pub fn is_deploying(&self) -> bool {
-        self.deployments.len() > 1 || self.primary().is_some_and(|it| it.rollout == RolloutState::InProgress)
+        self.deployments.iter().any(|it| it.rollout == RolloutState::InProgress || (!it.primary && it.running > 0))
     }
 }
 

@@ -19,11 +19,12 @@ use super::{Facts, group};
 /// The release that runs becomes the committed one, so that the first change of the file already has a way back.
 pub fn plan(facts: &Facts<'_>) -> Option<Plan> {
     let memory = facts.memory;
-    if memory.committed.is_some() || memory.attempt.is_some() || !memory.quarantined.is_empty() {
+    if memory.committed.is_some() || memory.attempt.is_some() {
         return None;
     }
     let group = facts.serving?;
     let seen = facts.of(group)?;
+    let failed = |release: &Release| memory.quarantined.contains_key(&release.hash());
     let asked = facts.wanted.release.as_ref().is_some_and(|release| group::runs(facts, seen, release));
     if seen.running == 0 || (asked && seen.is_deploying()) {
         return None;
@@ -38,6 +39,9 @@ pub fn plan(facts: &Facts<'_>) -> Option<Plan> {
         Some(file) if asked => file.clone(),
         _ => live(facts, seen)?,
     };
+    if failed(&release) {
+        return None;
+    }
     Some(remember(facts, group, seen, release))
 }
 
@@ -45,7 +49,8 @@ fn remember(facts: &Facts<'_>, group: Group, seen: &ServiceSeen, release: Releas
     let because = format!("{} serves already", step::revision(&seen.task_definition));
     let mut plan = Plan::default();
     plan.view.stage = format!("adopting {}", seen.name);
-    let mut changes = Vec::new();
+    plan.holds.clone_from(&facts.wanted.holds);
+    let mut changes = facts.wanted.changes.clone();
     if facts.ecs.base.is_none() && facts.memory.base.is_none() {
         let base = facts.seen.base.as_ref().and_then(|it| it.seen());
         let arn = base.map_or_else(|| seen.task_definition.clone(), |it| it.arn.clone());

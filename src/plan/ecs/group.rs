@@ -93,15 +93,20 @@ fn progress(facts: &Facts<'_>, group: Group, seen: &ServiceSeen, release: Option
     }
     let wanted = wanted_count(facts, seen, facts.service.replicas);
     let complete = match primary.rollout {
-        RolloutState::Completed => true,
+        // Tasks of the one before may still be on their way out.
+        RolloutState::Completed => !seen.is_deploying(),
         RolloutState::Unknown => seen.deployments.len() == 1,
         RolloutState::InProgress | RolloutState::Failed => false,
     };
     let mut last = stopped(seen, &primary.task_definition);
-    if complete && seen.desired == wanted && seen.running >= wanted && (wanted > 0 || group == Group::Only) {
+    // Once it serves, another count is drift, and no matter of the release.
+    let serves =
+        facts.memory.committed.as_ref().is_some_and(|it| it.group == group && it.release.hash() == release.hash());
+    let enough = seen.running >= seen.desired && (serves || seen.desired == wanted);
+    if complete && enough && (seen.desired > 0 || group == Group::Only) {
         match targets(facts, group) {
             None => return Progress::Ready,
-            Some(Fact::Seen(targets)) if targets.healthy >= wanted => return Progress::Ready,
+            Some(Fact::Seen(targets)) if targets.healthy >= seen.desired => return Progress::Ready,
             Some(Fact::Seen(targets)) => last = targets.why.clone().or(last),
             Some(Fact::Absent) => last = Some("its target group does not exist".to_owned()),
             Some(Fact::Unreadable(why)) => last = Some(format!("its targets cannot be read: {why}")),
