@@ -228,6 +228,13 @@ pub enum Hold {
         /// Which.
         alarms: Vec<String>,
     },
+    /// Every task runs, and not long enough yet to be trusted with requests.
+    Steadying {
+        /// Which group.
+        group: Group,
+        /// Until then.
+        until: Timestamp,
+    },
     /// A canary step stays for a while.
     Canary {
         /// Who gets the share.
@@ -314,6 +321,7 @@ impl Hold {
             Self::PlatformOwnsDeployment { .. } => "PlatformOwnsDeployment",
             Self::TaskDefinitionUnusable { .. } => "TaskDefinitionUnusable",
             Self::AlarmActive { .. } => "AlarmActive",
+            Self::Steadying { .. } => "Steadying",
             Self::Canary { .. } => "Canary",
             Self::DrainingColour { .. } => "DrainingColour",
             Self::Throttled { .. } => "Throttled",
@@ -332,6 +340,7 @@ impl Hold {
             | Self::Baking { until, .. }
             | Self::Conflict { until, .. }
             | Self::LossBackoff { until, .. }
+            | Self::Steadying { until, .. }
             | Self::Canary { until, .. }
             | Self::DrainingColour { until, .. }
             | Self::Throttled { until, .. }
@@ -347,6 +356,7 @@ impl Hold {
             Self::AwaitingHealth { .. }
                 | Self::Draining { .. }
                 | Self::Baking { .. }
+                | Self::Steadying { .. }
                 | Self::Canary { .. }
                 | Self::DrainingColour { .. }
                 | Self::EcsServiceDraining { .. }

@@ -24,11 +24,11 @@ fn emulator() -> u16 {
         let python = std::path::Path::new(&program).with_file_name("python3");
         let program = format!("{}' '{}/scripts/emulator.py", python.display(), env!("CARGO_MANIFEST_DIR"));
         let log = std::env::temp_dir().join(format!("hf-ministack-{port}.log"));
-        // Nothing in this process outlives all tests and ends with it: a shell waits for its end instead.
+        // Nothing in this process outlives all tests and ends with it: a shell in the background waits for its end.
         let script = format!(
-            "'{program}' >{log} 2>&1 & emulator=$!; tail --pid={} -f /dev/null; kill $emulator; wait; rm -f {log}; \
-             ids=$(docker ps -aq --filter name=ministack-ecs- --filter label=ministack.port={port}); \
-             [ -z \"$ids\" ] || docker rm -f $ids",
+            "('{program}' >{log} 2>&1 & emulator=$!; tail --pid={} -f /dev/null; kill $emulator; wait; rm -f {log}; \
+             ids=$(docker ps -aq --filter label=ministack.instance=$(hostname):{port}); \
+             [ -z \"$ids\" ] || docker rm -f $ids) &",
             std::process::id(),
             log = log.display(),
         );
@@ -39,7 +39,7 @@ fn emulator() -> u16 {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn()
+            .status()
             .expect("the emulator starts");
         until("the emulator to listen", 30, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
         port

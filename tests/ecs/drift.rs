@@ -37,7 +37,9 @@ fn a_count_and_a_configuration_changed_by_hand_are_put_back() {
     crate::support::until("the configuration to be put back", 60, || {
         let seen = bed.service(&service);
         let configuration = seen.deployment_configuration().cloned().unwrap();
-        let breaker = configuration.deployment_circuit_breaker().is_some_and(|it| it.enable());
+        let breaker = configuration
+            .deployment_circuit_breaker()
+            .is_some_and(aws_sdk_ecs::types::DeploymentCircuitBreaker::enable);
         configuration.maximum_percent() == Some(200) && breaker
     });
     // Nothing of this restarted a task.

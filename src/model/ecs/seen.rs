@@ -79,6 +79,8 @@ pub struct ServiceSeen {
     pub digests: BTreeMap<String, Digest>,
     /// Why tasks stopped lately, newest first; only asked while a deployment is under way.
     pub stopped: Vec<StoppedTask>,
+    /// When the youngest task of its task definition started; only asked of a colour on its way to the requests.
+    pub youngest: Option<Timestamp>,
     /// The whole description, for a copy.
     pub description: Arc<Value>,
 }

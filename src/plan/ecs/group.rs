@@ -1,8 +1,12 @@
 //! An ECS service as the rollout sees it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::model::colour::Group;
+use crate::model::desired::Check;
 use crate::model::ecs::seen::{DeploymentSeen, RolloutState, ServiceSeen, StoppedTask, TargetsSeen};
 use crate::model::image::Repository;
 use crate::model::memory::{Attempt, MemoryChange};
@@ -13,6 +17,9 @@ use crate::plan::rollout::{GroupSeen, Progress};
 use crate::plan::step::{PlannedStep, Step, revision};
 
 use super::{Facts, Lowered};
+
+/// How long every task has to have run before its colour gets requests, unless `health.running` says otherwise.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// Whether the service is set to `release`: by the task definition registered for it, or by what its own one means.
 pub fn runs(facts: &Facts<'_>, seen: &ServiceSeen, release: &Release) -> bool {
@@ -99,11 +106,13 @@ fn progress(facts: &Facts<'_>, group: Group, seen: &ServiceSeen, release: Option
         RolloutState::InProgress | RolloutState::Failed => false,
     };
     let mut last = stopped(seen, &primary.task_definition);
+    let lasts =
+        attempt.is_none() || facts.alb.is_none() || steady_from(facts, seen).is_some_and(|from| from <= facts.now);
     // Once it serves, another count is drift, and no matter of the release.
     let serves =
         facts.memory.committed.as_ref().is_some_and(|it| it.group == group && it.release.hash() == release.hash());
     let enough = seen.running >= seen.desired && (serves || seen.desired == wanted);
-    if complete && enough && (seen.desired > 0 || group == Group::Only) {
+    if complete && lasts && enough && (seen.desired > 0 || group == Group::Only) {
         match targets(facts, group) {
             None => return Progress::Ready,
             Some(Fact::Seen(targets)) if targets.healthy >= seen.desired => return Progress::Ready,
@@ -113,6 +122,16 @@ fn progress(facts: &Facts<'_>, group: Group, seen: &ServiceSeen, release: Option
         }
     }
     Progress::Converging { begun: true, last, deadline }
+}
+
+/// From when the tasks have run long enough to be trusted with requests: one that crashes after half a second is
+/// `RUNNING` too.
+pub fn steady_from(facts: &Facts<'_>, seen: &ServiceSeen) -> Option<Timestamp> {
+    let asked = match facts.service.health.check {
+        Some(Check::Running(asked)) => asked,
+        _ => STEADY,
+    };
+    seen.youngest.map(|youngest| after(youngest, asked))
 }
 
 /// Why the rollout was ended by ECS: its deployment failed, or is gone and the service is back on what served before.

@@ -311,6 +311,11 @@ fn await_tasks(
     let summary = group::summarise(facts, group, Some(release));
     let Progress::Converging { begun: true, last, deadline } = summary.progress else { return };
     let wanted = group::wanted_count(facts, seen, replicas);
+    let steady = facts.alb.and_then(|_| group::steady_from(facts, seen)).filter(|from| *from > facts.now);
+    if let Some(until) = steady {
+        out.holds.push(Hold::Steadying { group, until });
+        return;
+    }
     // Tasks of the release on its way, not those it replaces.
     let begun = seen.primary().map_or(0, |it| it.running);
     let healthy = summary.healthy.min(begun).min(wanted);

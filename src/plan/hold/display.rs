@@ -91,6 +91,9 @@ impl fmt::Display for Hold {
                 "in ALARM: {}; ECS would ignore it for the whole deployment, so none is begun before it is over",
                 alarms.join(", ")
             ),
+            Self::Steadying { group, until } => {
+                write!(f, "every task of {group} runs; they get no request before they have lasted until {until:.0}")
+            }
             Self::Canary { group, weight, until } => {
                 write!(f, "{group} gets {weight} % of the requests until {until:.0}")
             }

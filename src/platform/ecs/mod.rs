@@ -35,6 +35,7 @@ use tasks::Tasks;
 
 use crate::aws::budget::Budget;
 use crate::aws::identity::Identities;
+use crate::model::colour::Group;
 use crate::model::ecs::seen::{Definition, EcsSeen, Owner, ServiceSeen};
 use crate::model::ecs::tags;
 use crate::model::ecs::task_definition::digest_of;
@@ -97,7 +98,7 @@ impl Ecs {
         })
     }
 
-    async fn see(&self, key: &ClusterKey, name: &str, at: EcsLookAt<'_>) -> Fact<ServiceSeen> {
+    async fn see(&self, key: &ClusterKey, group: Group, name: &str, at: EcsLookAt<'_>) -> Fact<ServiceSeen> {
         let description = self.sweeps.look(key, name, at.name, at.max_age).await;
         if let Some(why) = unread(&description) {
             return Fact::Unreadable(why);
@@ -111,6 +112,10 @@ impl Ecs {
         seen.definition = self.definitions.get(region, &seen.task_definition).await;
         if needs_digests(&seen) {
             seen.digests = self.tasks.digests(key, &seen).await;
+        }
+        let on_its_way = at.memory.attempt.as_ref().is_some_and(|it| it.group == group);
+        if on_its_way && at.service.is_some_and(|it| it.alb.is_some()) && seen.running >= seen.desired.max(1) {
+            seen.youngest = self.tasks.youngest(key, &seen).await;
         }
         seen.stopped = self.tasks.stopped(key, &seen).await;
         seen.alarming = self.alarming(region, &seen.arn, &description).await;
@@ -164,7 +169,7 @@ impl Cluster for Ecs {
         let key = ClusterKey { region: at.place.region.clone(), cluster: at.place.cluster.clone() };
         let mut services = BTreeMap::new();
         for (group, name) in &at.place.services {
-            services.insert(*group, self.see(&key, name, at).await);
+            services.insert(*group, self.see(&key, *group, name, at).await);
         }
         let seen: Vec<&ServiceSeen> = services.values().filter_map(Fact::seen).collect();
         let base = self.base(key.region.as_deref(), at, &seen).await;

@@ -42,6 +42,7 @@ pub(super) fn service(description: &Arc<Value>, ours: &[ControllerId]) -> Fact<S
             .collect(),
         digests: BTreeMap::new(),
         stopped: Vec::new(),
+        youngest: None,
         description: Arc::clone(description),
     })
 }
@@ -181,7 +182,7 @@ fn count(value: &Value, key: &str) -> u32 {
 }
 
 /// Seconds since the epoch, with a fraction.
-fn time(value: &Value, key: &str) -> Option<Timestamp> {
+pub(super) fn time(value: &Value, key: &str) -> Option<Timestamp> {
     let seconds = value.get(key)?.as_f64()?;
     #[expect(clippy::cast_possible_truncation, reason = "a moment of this century in milliseconds fits")]
     Timestamp::from_millisecond((seconds * 1000.0) as i64).ok()

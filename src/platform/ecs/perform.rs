@@ -113,7 +113,7 @@ impl Ecs {
         }
         self.sweeps.forget(&key(target), &target.name);
         let reply = self.api.update_service(&target.realm, &body).await?;
-        self.take_reply(target, &reply);
+        self.take_reply(target, &reply, &now);
         Ok(Ensured::Changed)
     }
 
@@ -149,9 +149,12 @@ impl Ecs {
         Ok(Ensured::Changed)
     }
 
-    fn take_reply(&self, target: &EcsTarget, reply: &Value) {
+    /// The reply to a write is the newest there is; it leaves the tags out, which a write of another kind changes.
+    fn take_reply(&self, target: &EcsTarget, reply: &Value, before: &ServiceSeen) {
         if let Some(service) = reply.get("service").filter(|it| text(it, "serviceName") == target.name) {
-            self.sweeps.wrote(&key(target), &target.name, service);
+            let mut service = service.clone();
+            service["tags"] = before.description.get("tags").cloned().unwrap_or_default();
+            self.sweeps.wrote(&key(target), &target.name, &service);
         }
     }
 }

@@ -142,16 +142,8 @@ impl Sweeps {
         let cluster = self.cluster(key);
         let mut entries = cluster.entries();
         let Some(entry) = entries.get_mut(name) else { return };
-        let mut description = description.clone();
-        // A reply to a write leaves the tags out.
-        let known = entry.observed.as_ref().and_then(|it| it.description.seen()).and_then(|it| it.get("tags").cloned());
-        if let (Some(map), Some(tags)) = (description.as_object_mut(), known)
-            && map.get("tags").and_then(Value::as_array).is_none_or(Vec::is_empty)
-        {
-            map.insert("tags".to_owned(), tags);
-        }
-        entry.expected = primary(&description).map(|id| (id.to_owned(), Instant::now() + UNSETTLED));
-        entry.observe(Fact::Seen(Arc::new(description)), Instant::now());
+        entry.expected = primary(description).map(|id| (id.to_owned(), Instant::now() + UNSETTLED));
+        entry.observe(Fact::Seen(Arc::new(description.clone())), Instant::now());
         drop(entries);
         self.moved.notify_one();
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -70,6 +71,14 @@ impl Tasks {
             digests.insert(primary.id.clone(), found.clone());
         }
         found
+    }
+
+    /// When the youngest task that runs the service's task definition started; none while one is on its way.
+    pub(super) async fn youngest(&self, key: &ClusterKey, seen: &ServiceSeen) -> Option<Timestamp> {
+        let tasks = self.describe(key, &seen.name, false).await.ok()?;
+        let ours = tasks.iter().filter(|task| text(task, "taskDefinitionArn") == seen.task_definition);
+        let started: Option<Vec<Timestamp>> = ours.map(|task| parse::time(task, "startedAt")).collect();
+        started.filter(|all| all.len() >= seen.desired as usize)?.into_iter().max()
     }
 
     /// Why tasks stopped lately, newest first; asked only while a deployment does not get there.

@@ -236,8 +236,9 @@ fn check_ecs(
         scope.error(&["rollout", "order"], "`stopFirst` has no meaning behind a load balancer").hint =
             Some("remove it, or use `strategy: rolling`".to_owned());
     }
-    if written.health.is_given() {
-        let hint = "the container's health check and the target group say when a task is healthy";
+    if written.health.get().is_some_and(|health| !health.running.is_given()) {
+        let hint = "the container's health check and the target group say when a task is healthy; `health.running` \
+            says how long tasks must last before their colour gets requests";
         scope.warn(&["health"], "`health` is not used on ECS", hint);
     }
 }
