@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::ecs::aws::is_bad;
 use super::engine::OUTAGE;
 use super::state::digest_of;
 use super::{FIRST_ANSWER, Sandbox};
@@ -32,7 +33,11 @@ impl Registry for Sandbox {
         if tag.tag.as_str().contains("missing") {
             return Fact::Absent;
         }
-        digest_of(repository, &tag.tag).map_or(Fact::Absent, Fact::Seen)
+        let digest = digest_of(repository, &tag.tag);
+        if is_bad(tag.tag.as_str()) {
+            self.state().ecs.bad.extend(digest.clone());
+        }
+        digest.map_or(Fact::Absent, Fact::Seen)
     }
 
     async fn credentials(&self, _repository: &Repository) -> Result<Option<Credentials>, Why> {

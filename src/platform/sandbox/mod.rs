@@ -1,7 +1,8 @@
-//! A whole world in memory: engine, registry, nginx and probes, good enough to watch a rollout, a failure and a repair.
+//! A whole world in memory: engine, registry, nginx and probes, ECS and a load balancer, good enough to watch a rollout, a
+//! failure and a repair.
 //!
 //! Every tag resolves to a stable made-up digest; a tag with `missing` in it does not exist, one with `bad` in it never
-//! becomes healthy. Starting takes some tens of milliseconds of tokio time, so a paused clock works.
+//! becomes healthy. An ECS service that a file wants to adopt exists already, with a release `initial`. Starting takes some tens of milliseconds of tokio time, so a paused clock works.
 
 mod ecs;
 mod edges;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use crate::model::names::ServiceName;
 use crate::model::snapshot::ReplicaState;
 use crate::ports::{Clock, Wakes};
+pub use ecs::console::EcsState;
 use state::State;
 
 /// From create to running, about what a real engine needs.
@@ -24,6 +26,8 @@ const START: Duration = Duration::from_millis(30);
 const STOP: Duration = Duration::from_millis(10);
 /// From running to the first good answer.
 const FIRST_ANSWER: Duration = Duration::from_millis(20);
+/// One round of the scheduler of ECS: tasks start or stop.
+const ROUND: Duration = Duration::from_millis(150);
 /// How long an old nginx worker takes to finish its last requests.
 const LEAVE: Duration = Duration::from_millis(60);
 

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::model::hash::sha256_hex;
 use jiff::Timestamp;
 
+use super::ROUND;
+use super::ecs::aws::Aws;
 use super::nginx::Nginx;
 use crate::model::image::{Digest, Repository, Tag};
 use crate::model::names::ServiceName;
@@ -32,6 +34,9 @@ pub(super) struct State {
     pub(super) leases: HashMap<ServiceName, BTreeSet<u16>>,
     pub(super) mutations: u64,
     pub(super) outage: bool,
+    pub(super) ecs: Aws,
+    /// Whether ECS is at work and its next round on its way.
+    pub(super) driven: bool,
     created: u64,
 }
 
@@ -46,6 +51,8 @@ impl State {
             leases: HashMap::new(),
             mutations: 0,
             outage: false,
+            ecs: Aws::new(now, ROUND, digest_of),
+            driven: false,
             created: 0,
         }
     }
