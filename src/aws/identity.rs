@@ -48,13 +48,18 @@ impl Identities {
         let reply = sent.map_err(|error| super::why(ACTION, &error))?;
         let account = reply.account().ok_or_else(|| format!("{ACTION} answered without an account"))?.to_owned();
         if let Some(key) = raw.access_key() {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.len() >= KEPT {
-                known.clear();
-            }
-            known.insert(key, account.clone());
+            self.remember(&key, &account);
         }
         Ok(account)
+    }
+
+    /// STS said so.
+    pub(super) fn remember(&self, access_key: &str, account: &str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KEPT {
+            known.clear();
+        }
+        known.insert(access_key.to_owned(), account.to_owned());
     }
 }
 

@@ -137,6 +137,43 @@ fn access_key(authorization: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
+    /// An ECS client whose every request counts as one connection here; none is answered.
+    async fn client() -> (aws_sdk_ecs::Client, tokio::net::TcpListener) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let config = aws_sdk_ecs::Config::builder()
+            .behavior_version(aws_config::BehaviorVersion::latest())
+            .region(aws_sdk_ecs::config::Region::new("ap-northeast-2"))
+            .endpoint_url(endpoint)
+            .credentials_provider(aws_sdk_ecs::config::Credentials::new("AKIDOTHER", "secret", None, None, "test"))
+            .retry_config(aws_config::retry::RetryConfig::disabled())
+            .build();
+        (aws_sdk_ecs::Client::from_conf(config), listener)
+    }
+
+    #[tokio::test]
+    async fn a_write_signed_by_unknown_or_other_credentials_is_never_sent() {
+        let (client, listener) = client().await;
+        let identities = Identities::new();
+        let guard = || Some(Guard { account: "111111111111".to_owned(), identities: Arc::clone(&identities) });
+        let update = |raw: Raw| client.update_service().service("x").customize().interceptor(raw).send();
+        let unknown = Raw::writing(None, guard());
+        assert!(update(unknown.clone()).await.is_err());
+        assert!(unknown.is_unconfirmed(), "nobody has asked STS about this key");
+        identities.remember("AKIDOTHER", "222222222222");
+        let other = Raw::writing(None, guard());
+        assert!(update(other.clone()).await.is_err());
+        assert!(!other.is_unconfirmed());
+        assert_eq!(other.access_key().as_deref(), Some("AKIDOTHER"));
+        let sent = tokio::time::timeout(std::time::Duration::from_millis(200), listener.accept()).await;
+        assert!(sent.is_err(), "not one byte was sent");
+        // The right account's request goes out.
+        identities.remember("AKIDOTHER", "111111111111");
+        let right = tokio::spawn(update(Raw::writing(None, guard())));
+        assert!(tokio::time::timeout(std::time::Duration::from_secs(5), listener.accept()).await.is_ok());
+        right.abort();
+    }
+
     #[test]
     fn the_key_stands_in_the_signature() {
         let header =

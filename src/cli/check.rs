@@ -71,8 +71,9 @@ fn warn(words: &str) {
 /// What only the host can tell: warnings here, holds in `run`.
 async fn host(settings: &Settings, desired: &DesiredState) {
     let engine = edges::docker(settings);
-    let mut engine_answers = true;
-    if let Fact::Unreadable(why) = engine.owned().await {
+    let uses_engine = desired.services.values().any(|service| service.ecs.is_none());
+    let mut engine_answers = uses_engine;
+    if uses_engine && let Fact::Unreadable(why) = engine.owned().await {
         engine_answers = false;
         warn(&format!("the container engine cannot be used: {why}"));
     }
@@ -95,7 +96,7 @@ async fn host(settings: &Settings, desired: &DesiredState) {
                 Fact::Unreadable(why) => warn(&format!("{name}: env file {shown} cannot be read: {why}")),
             }
         }
-        if engine_answers && service.docker.pull == Pull::Never {
+        if engine_answers && service.ecs.is_none() && service.docker.pull == Pull::Never {
             let image = format!("{}:{}", service.image, service.tag);
             match engine.local_image(&service.image, &service.tag).await {
                 Fact::Seen(_) => {}

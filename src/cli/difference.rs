@@ -8,11 +8,13 @@ use serde::Serialize;
 use crate::model::colour::Group;
 use crate::model::desired::{Logging, Service};
 use crate::model::ecs::EcsRelease;
-use crate::model::memory::{Live, Memory};
+use crate::model::memory::{Committed, Live, Memory};
 use crate::model::release::Release;
-use crate::model::snapshot::{Replica, ReplicaState, Snapshot};
+use crate::model::snapshot::{Fact, Replica, ReplicaState, Snapshot};
 use crate::plan::Plan;
-use crate::plan::step::show_resources;
+use crate::plan::ecs::alb::percent;
+use crate::plan::step::ecs::shares;
+use crate::plan::step::{revision, show_resources};
 
 /// How a field is put in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -20,7 +22,9 @@ use crate::plan::step::show_resources;
 pub(crate) enum How {
     /// It is part of the release: new containers.
     NewContainers,
-    /// The containers that run are kept.
+    /// It is part of the release: new tasks on ECS, one after the other.
+    RollsTasks,
+    /// The containers and tasks that run are kept.
     InPlace,
 }
 
@@ -28,6 +32,7 @@ impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NewContainers => "new containers",
+            Self::RollsTasks => "rolls tasks",
             Self::InPlace => "in place",
         })
     }
@@ -66,7 +71,47 @@ pub(crate) fn between(service: Option<&Service>, plan: &Plan, memory: &Memory, s
         Some(wanted) => releases(&committed.release, wanted),
         None => Vec::new(),
     };
-    found.extend(in_place(service, committed.group, memory, snapshot));
+    if service.ecs.is_some() {
+        found.iter_mut().for_each(|it| it.how = How::RollsTasks);
+        found.extend(in_place_on_ecs(service, committed, memory, snapshot));
+    } else {
+        found.extend(in_place(service, committed.group, memory, snapshot));
+    }
+    found
+}
+
+/// The same of an ECS service; a task definition nobody here asked for rolls tasks when it is put back.
+fn in_place_on_ecs(service: &Service, committed: &Committed, memory: &Memory, snapshot: &Snapshot) -> Vec<Difference> {
+    let seen = snapshot.ecs.as_ref().and_then(|ecs| ecs.services.get(&committed.group)).and_then(Fact::seen);
+    let Some(seen) = seen else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut field = |name: &str, how, from: String, to: String| {
+        if from != to {
+            found.push(Difference { field: name.to_owned(), how, from: Some(from), to: Some(to) });
+        }
+    };
+    let on_its_way = memory.attempt.as_ref().and_then(|it| memory.registered.get(&it.release.hash()));
+    if let Some(ours) = memory.registered.get(&committed.release.hash())
+        && on_its_way != Some(&seen.task_definition)
+    {
+        let (theirs, ours) = (revision(&seen.task_definition), revision(ours));
+        field("ecs.taskDefinition", How::RollsTasks, theirs.to_owned(), ours.to_owned());
+    }
+    if service.ecs.as_ref().is_some_and(|ecs| !ecs.external_replicas) {
+        field("replicas", How::InPlace, seen.desired.to_string(), service.replicas.to_string());
+    }
+    if let Some(live) = &memory.ecs_live {
+        let (from, to) = (seen.deployment_configuration.clone(), live.deployment_configuration.clone());
+        field("ecs.deploymentConfiguration", How::InPlace, from, to);
+    }
+    if let (Some(serving), Some(declared)) = (committed.group.colour(), service.active_colour) {
+        field("activeColour", How::InPlace, serving.to_string(), declared.to_string());
+    }
+    if let Some(weights) = snapshot.alb.as_ref().and_then(|alb| alb.weights.seen()) {
+        let (from, to) =
+            (percent(weights), weights.keys().map(|it| (*it, if *it == committed.group { 100 } else { 0 })));
+        field("traffic.alb", How::InPlace, shares(&from), shares(&to.collect()));
+    }
     found
 }
 

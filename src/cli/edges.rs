@@ -53,6 +53,10 @@ pub(crate) fn settings(around: &Surroundings) -> Result<Settings, Failure> {
     if let Some(dir) = &around.state_dir {
         settings.state_dir.clone_from(dir);
     }
+    if let Some(controller) = &around.controller {
+        settings.controller = controller.clone();
+        settings.controller_is_written = true;
+    }
     Ok(settings)
 }
 

@@ -31,6 +31,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::model::names::ControllerId;
+
 pub use failure::{Exit, Failure};
 
 /// Keeps watching a desired-state file and makes reality match it.
@@ -78,6 +80,17 @@ struct Surroundings {
         help_heading = "Everywhere"
     )]
     state_dir: Option<PathBuf>,
+    /// The id on everything created [default: `controller` of holdfast.yaml].
+    #[arg(
+        long,
+        global = true,
+        env = "HOLDFAST_CONTROLLER",
+        value_name = "ID",
+        hide_env = true,
+        value_parser = ControllerId::new,
+        help_heading = "Everywhere"
+    )]
+    controller: Option<ControllerId>,
 }
 
 impl Surroundings {

@@ -114,6 +114,8 @@ async fn everything(
     match edges.platform.owned().await {
         Fact::Seen(owned) => names.extend(owned),
         Fact::Absent => {}
+        // With every service on ECS there need not be an engine.
+        Fact::Unreadable(_) if desired.services.values().all(|service| service.ecs.is_some()) => {}
         Fact::Unreadable(why) => out::remark(format!("warning: which containers are ours is not known: {why}")),
     }
     names

@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::{Controller, Handle, OnceEnd, Options, Planner, RunError};
-use crate::model::names::ControllerId;
 use crate::plan;
 use crate::ports::{Source, Wake, Wakes};
 use crate::source::settings::Settings;
@@ -48,9 +47,9 @@ pub(crate) struct RunArgs {
     /// Where HTTP listens, or `none` [default: `listen` of holdfast.yaml, 127.0.0.1:7400].
     #[arg(long, env = "HOLDFAST_LISTEN", hide_env = true, value_name = "ADDRESS", value_parser = listen)]
     listen: Option<Listen>,
-    /// The id on everything created [default: `controller` of holdfast.yaml].
-    #[arg(long, env = "HOLDFAST_CONTROLLER", hide_env = true, value_name = "ID", value_parser = ControllerId::new)]
-    controller: Option<ControllerId>,
+    /// The SQS queue of events about ECS [default: `aws.eventQueue` of holdfast.yaml].
+    #[arg(long, env = "HOLDFAST_AWS_EVENT_QUEUE", hide_env = true, value_name = "URL")]
+    event_queue: Option<String>,
     /// Allow HTTP on another address than loopback; it is not encrypted.
     #[arg(long, env = "HOLDFAST_INSECURE", hide_env = true)]
     insecure: bool,
@@ -137,9 +136,8 @@ fn settings(args: &RunArgs, around: &Surroundings) -> Result<Settings, Failure> 
     if let Some(path) = &args.path {
         settings.source.clone_from(path);
     }
-    if let Some(controller) = &args.controller {
-        settings.controller = controller.clone();
-        settings.controller_is_written = true;
+    if let Some(queue) = args.event_queue.as_ref().filter(|queue| !queue.is_empty()) {
+        settings.aws_event_queue = Some(queue.clone());
     }
     match args.listen {
         Some(Listen::None) => settings.listen = None,

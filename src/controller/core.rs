@@ -73,11 +73,6 @@ impl Wanted {
         }
     }
 
-    /// Whether it runs (or may still run) on this host, and not on ECS.
-    pub(super) fn is_on_host(&self) -> bool {
-        self.service().is_none_or(|service| service.ecs.is_none())
-    }
-
     fn same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Service(a), Self::Service(b)) => Arc::ptr_eq(a, b),
@@ -203,13 +198,32 @@ impl Core {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Waits until a service is wanted that `test` is true of.
-    pub(super) async fn until_used(&self, test: impl Fn(&Wanted) -> bool) {
+    /// Whether `service` runs (or may still run) on this host, and not on ECS.
+    pub(super) fn is_on_host(&self, name: &ServiceName, wanted: &Wanted) -> bool {
+        match wanted.service() {
+            Some(service) => service.ecs.is_none(),
+            None => self.memory.of(name).committed.is_none_or(|it| it.place.is_none()),
+        }
+    }
+
+    /// Waits until something is wanted on this host (`on_host`) or on ECS.
+    pub(super) async fn until_used(&self, on_host: bool) {
         let mut changes = self.changes.subscribe();
-        while !self.state().services.values().any(|entry| test(&entry.wanted)) {
+        loop {
+            let wanted: Vec<_> =
+                self.state().services.iter().map(|(name, entry)| (name.clone(), entry.wanted.clone())).collect();
+            if wanted.iter().any(|(name, wanted)| self.is_on_host(name, wanted) == on_host) {
+                return;
+            }
             // The sender lives as long as this does.
             let _ = changes.changed().await;
         }
+    }
+
+    /// Where `service` runs, for people.
+    pub(super) fn platform_of(&self, name: &ServiceName, wanted: &Wanted) -> &'static str {
+        let platform = self.edges.platform.name();
+        if platform != "docker" || self.is_on_host(name, wanted) { platform } else { "ecs" }
     }
 
     /// A long step of `service` is so far.

@@ -29,7 +29,6 @@ impl Handle {
     /// Everything as last seen.
     pub fn status(&self) -> Status {
         let now = self.core.now();
-        let platform = self.core.edges.platform.name();
         let state = self.core.state();
         let desired = state.desired.as_ref();
         let services = state.services.iter();
@@ -37,7 +36,7 @@ impl Handle {
             entry
                 .status
                 .clone()
-                .unwrap_or_else(|| view::unseen(view::platform_of(platform, &entry.wanted), name, &entry.wanted))
+                .unwrap_or_else(|| view::unseen(self.core.platform_of(name, &entry.wanted), name, &entry.wanted))
         });
         Status {
             schema_version: SCHEMA_VERSION,

@@ -93,7 +93,7 @@ pub(super) fn settle(core: &Core, name: &ServiceName, outcome: &Outcome) -> Slot
     entry.holds = holds;
     entry.wanted_release.clone_from(&outcome.plan.view.wanted);
     let mut status = view::status(&view::Seen {
-        platform: view::platform_of(core.edges.platform.name(), &entry.wanted),
+        platform: core.platform_of(name, &entry.wanted),
         name,
         entry,
         outcome,
@@ -127,9 +127,8 @@ pub(super) fn failed_look(core: &Core, name: &ServiceName, what: &str, why: &str
     entry.holds = vec![hold];
     entry.settled = false;
     entry.looked = true;
-    let mut status = entry.status.take().unwrap_or_else(|| {
-        view::unseen(view::platform_of(core.edges.platform.name(), &entry.wanted), name, &entry.wanted)
-    });
+    let mut status =
+        entry.status.take().unwrap_or_else(|| view::unseen(core.platform_of(name, &entry.wanted), name, &entry.wanted));
     status.phase = Phase::Unknown;
     status.stage = format!("could not {what}");
     status.holds.clone_from(&entry.hold_status);

@@ -162,11 +162,6 @@ fn version_of(service: &Service, wanted: Option<&Release>) -> Version {
     }
 }
 
-/// Where it runs, for people.
-pub(super) fn platform_of(platform: &'static str, wanted: &Wanted) -> &'static str {
-    if wanted.is_on_host() || platform != "docker" { platform } else { "ecs" }
-}
-
 /// Per colour; none while the platform cannot be read.
 fn colours(seen: &Seen<'_>) -> Option<BTreeMap<String, ColourStatus>> {
     if let Some(ecs) = &seen.outcome.snapshot.ecs {

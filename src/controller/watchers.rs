@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::core::{Core, Wanted};
+use super::core::Core;
 use super::perform;
 use crate::ports::Wakes;
 use crate::retry::Backoff;
@@ -19,7 +19,7 @@ pub(super) fn start(core: &Arc<Core>, wakes: &Wakes, watchers: &mut JoinSet<()>)
         let (core, wakes) = again.clone();
         async move {
             // A controller of ECS services alone has no engine to watch.
-            core.until_used(Wanted::is_on_host).await;
+            core.until_used(true).await;
             core.edges.platform.watch(wakes).await;
         }
     }));
@@ -27,7 +27,7 @@ pub(super) fn start(core: &Arc<Core>, wakes: &Wakes, watchers: &mut JoinSet<()>)
     watchers.spawn(for_ever("ECS", wakes.clone(), move || {
         let (core, wakes) = again.clone();
         async move {
-            core.until_used(|wanted| !wanted.is_on_host()).await;
+            core.until_used(false).await;
             core.edges.cluster.watch(wakes).await;
         }
     }));

@@ -131,6 +131,9 @@ pub struct EcsLive {
     pub replicas: Option<u32>,
     /// The deployment configuration as ECS reports it, canonical JSON.
     pub deployment_configuration: String,
+    /// The one before `order: stopFirst`, to go back to when the file no longer says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlapping: Option<String>,
 }
 
 /// Tags on services and task definitions: memory that survives the loss of the state folder.

@@ -50,6 +50,8 @@ pub struct ServiceSeen {
     pub draining: bool,
     /// The wanted number of tasks.
     pub desired: u32,
+    /// One task on each instance of the cluster: there is no count to write.
+    pub daemon: bool,
     /// Tasks that run.
     pub running: u32,
     /// Tasks on their way.

@@ -19,6 +19,9 @@ use super::{Facts, group};
 /// The release that runs becomes the committed one, so that the first change of the file already has a way back.
 pub fn plan(facts: &Facts<'_>) -> Option<Plan> {
     let memory = facts.memory;
+    if let Some(plan) = regrouped(facts) {
+        return Some(plan);
+    }
     if memory.committed.is_some() || memory.attempt.is_some() {
         return None;
     }
@@ -43,6 +46,24 @@ pub fn plan(facts: &Facts<'_>) -> Option<Plan> {
         return None;
     }
     Some(remember(facts, group, seen, release))
+}
+
+/// The ECS service that serves is another group in the file now, as when `rolling` becomes `blueGreen`: it goes on to
+/// serve as that one.
+fn regrouped(facts: &Facts<'_>) -> Option<Plan> {
+    let committed = facts.memory.committed.as_ref()?;
+    let place = committed.place.as_ref().filter(|place| place.cluster == facts.ecs.cluster)?;
+    if facts.ecs.services.contains_key(&committed.group) {
+        return None;
+    }
+    let name = place.services.get(&committed.group)?;
+    let (group, _) = facts.ecs.services.iter().find(|(_, other)| *other == name)?;
+    let because = format!("{name} is {group} in the file");
+    let mut plan = Plan::default();
+    plan.view.stage = format!("adopting {name} as {group}");
+    let committed = Committed { group: *group, place: Some(facts.ecs.place()), ..committed.clone() };
+    plan.remember(vec![(MemoryChange::Commit(Box::new(committed)), because)]);
+    Some(plan)
 }
 
 fn remember(facts: &Facts<'_>, group: Group, seen: &ServiceSeen, release: Release) -> Plan {

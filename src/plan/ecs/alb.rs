@@ -9,6 +9,7 @@ use crate::model::hash::sha256_hex;
 use crate::model::memory::{Confirmed, MemoryChange, Switch};
 use crate::model::snapshot::Fact;
 use crate::plan::drift;
+use crate::plan::hold::Hold;
 use crate::plan::rollout::TrafficTarget;
 use crate::plan::step::ecs::shares;
 use crate::plan::step::{AlbStep, PlannedStep, Step};
@@ -51,6 +52,37 @@ pub fn confirmed(facts: &Facts<'_>, percent: &BTreeMap<Group, u16>) -> bool {
     })
 }
 
+/// A group gets more requests only when it has as many healthy targets as the file asks for, or as those it takes them
+/// from.
+fn unsafe_to_grow(
+    facts: &Facts<'_>,
+    alb: &AlbSeen,
+    seen: &BTreeMap<Group, u16>,
+    wanted: &BTreeMap<Group, u16>,
+) -> Option<Hold> {
+    let share = |of: &BTreeMap<Group, u16>, group: &Group| of.get(group).copied().unwrap_or(0);
+    let healthy = |group: &Group| alb.targets.get(group).and_then(Fact::seen).map_or(0, |it| it.healthy);
+    for group in wanted.keys().filter(|group| share(wanted, group) > share(seen, group)) {
+        let why = match alb.targets.get(group) {
+            Some(Fact::Seen(_)) => None,
+            Some(Fact::Unreadable(why)) => Some(why.clone()),
+            Some(Fact::Absent) => Some("its target group does not exist".to_owned()),
+            None => Some("nobody asked".to_owned()),
+        };
+        if let Some(why) = why {
+            return Some(Hold::EcsUnreadable { what: format!("the targets of {group}"), why });
+        }
+        let others: u32 =
+            seen.iter().filter(|(it, weight)| *it != group && **weight > 0).map(|(it, _)| healthy(it)).sum();
+        let floor = facts.service.replicas.min(others.max(1));
+        if healthy(group) < floor {
+            let why = format!("{} of {floor} targets are healthy, so it gets no more requests", healthy(group));
+            return Some(Hold::Failing { group: *group, why });
+        }
+    }
+    None
+}
+
 /// Compares what is wanted with what the rule says.
 pub fn lower(facts: &Facts<'_>, alb: &AlbSeen, target: TrafficTarget, out: &mut Lowered) {
     let (Some(traffic), Fact::Seen(seen)) = (&facts.service.alb, &alb.weights) else { return };
@@ -83,6 +115,10 @@ pub fn lower(facts: &Facts<'_>, alb: &AlbSeen, target: TrafficTarget, out: &mut 
             let confirmed = Confirmed { at: facts.now, workers: Vec::new() };
             out.seen.push(remember(MemoryChange::ConfirmSwitch(confirmed), "the rule was read back"));
         }
+        return;
+    }
+    if let Some(hold) = unsafe_to_grow(facts, alb, &seen, &wanted) {
+        out.holds.push(hold);
         return;
     }
     let as_told = switch.is_none_or(|it| it.sha256 == digest(&seen) || it.confirmed.is_none());

@@ -77,7 +77,7 @@ fn targets<'a>(facts: &Facts<'a>, group: Group) -> Option<&'a Fact<TargetsSeen>>
 
 /// How many tasks the group is to have: what the file says, or what an autoscaler asks for.
 pub fn wanted_count(facts: &Facts<'_>, seen: &ServiceSeen, replicas: u32) -> u32 {
-    if facts.ecs.external_replicas { seen.desired } else { replicas }
+    if facts.ecs.external_replicas || seen.daemon { seen.desired } else { replicas }
 }
 
 fn progress(facts: &Facts<'_>, group: Group, seen: &ServiceSeen, release: Option<&Release>) -> Progress {
@@ -112,7 +112,7 @@ fn progress(facts: &Facts<'_>, group: Group, seen: &ServiceSeen, release: Option
     let serves =
         facts.memory.committed.as_ref().is_some_and(|it| it.group == group && it.release.hash() == release.hash());
     let enough = seen.running >= seen.desired && (serves || seen.desired == wanted);
-    if complete && lasts && enough && (seen.desired > 0 || group == Group::Only) {
+    if complete && lasts && enough && (seen.desired > 0 || group == Group::Only || (serves && wanted == 0)) {
         match targets(facts, group) {
             None => return Progress::Ready,
             Some(Fact::Seen(targets)) if targets.healthy >= seen.desired => return Progress::Ready,

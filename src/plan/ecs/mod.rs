@@ -29,7 +29,7 @@ use jiff::Timestamp;
 
 use crate::model::colour::{Colour, Group};
 use crate::model::desired::{Service, SourceRevision};
-use crate::model::ecs::seen::{AlbSeen, EcsSeen, Owner, ServiceSeen};
+use crate::model::ecs::seen::{AlbSeen, EcsSeen, Owner, RolloutState, ServiceSeen};
 use crate::model::ecs::{Ecs, tags};
 use crate::model::memory::{Memory, MemoryChange, Quarantine};
 use crate::model::release::ReleaseHash;
@@ -210,8 +210,17 @@ fn restored_quarantine(
     }
     let Some(file) = wanted(service, snapshot, memory).file else { return Vec::new() };
     let hash = file.hash();
+    // One that failed once and serves now was tried again, and with success.
+    let serves = |it: &ServiceSeen| {
+        let completed = it.primary().is_some_and(|it| it.rollout == RolloutState::Completed && it.running > 0);
+        let definition = it.definition.seen().map(|it| it.content.sha256());
+        completed && definition.is_some() && definition == file.ecs.as_ref().map(|it| it.definition.clone())
+    };
     let says_failed =
         |it: &ServiceSeen| it.owner == Owner::Us && it.tags.get(tags::FAILED).is_some_and(|tag| tag == hash.as_str());
+    if seen.services.values().filter_map(Fact::seen).any(serves) {
+        return Vec::new();
+    }
     if !seen.services.values().filter_map(Fact::seen).any(says_failed) {
         return Vec::new();
     }
@@ -301,6 +310,7 @@ fn lower(facts: &Facts<'_>, decision: Decision, target: Option<Group>) -> Plan {
             GroupTarget::Run(release, replicas) => serve::run(facts, *group, release, *replicas, &mut out),
         }
     }
+    serve::note_failed(facts, &mut out);
     if let Some(alb) = facts.alb {
         alb::lower(facts, alb, decision.traffic, &mut out);
     }

@@ -10,7 +10,7 @@ use crate::model::desired::{DriftField, Order};
 use crate::model::ecs::seen::{Owner, RolloutState, ServiceSeen};
 use crate::model::ecs::task_definition::sorted_keys;
 use crate::model::ecs::{EcsLive, tags};
-use crate::model::memory::MemoryChange;
+use crate::model::memory::{MemoryChange, Quarantine};
 use crate::model::release::Release;
 use crate::model::snapshot::Fact;
 use crate::plan::drift;
@@ -23,6 +23,9 @@ use super::{Facts, Lowered, create, group, release};
 /// How long a circuit breaker that rolls back is left to do so before Holdfast does.
 const BREAKER_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long after its failure a release in the service is what our rollout left there, and nobody's edit.
+const JUST_FAILED: Duration = Duration::from_secs(120);
+
 /// Makes `group` run `replicas` tasks of `release`.
 pub(super) fn run(facts: &Facts<'_>, group: Group, release: &Release, replicas: u32, out: &mut Lowered) {
     let Some(seen) = facts.of(group) else {
@@ -30,7 +33,13 @@ pub(super) fn run(facts: &Facts<'_>, group: Group, release: &Release, replicas: 
         return;
     };
     let mut update = Wanted { facts, group, seen, release, because: None, repairs: Vec::new(), update: None };
+    let held = out.holds.len();
     update.task_definition(out);
+    // What else differs goes with the task definition that is being registered: one update a release. And no task of
+    // another release is started for a colour that does not serve.
+    if !out.register.is_empty() || (out.holds.len() > held && facts.serving != Some(group)) {
+        return;
+    }
     update.desired(replicas, out);
     update.configuration(out);
     update.finish(out);
@@ -147,8 +156,8 @@ impl Wanted<'_> {
         let committed = memory.committed.as_ref().is_some_and(|it| it.group == self.group && it.release.hash() == hash);
         let other = group::release_of(self.facts, self.seen);
         let ours = other.is_some_and(|other| {
-            memory.quarantined.contains_key(&other)
-                || memory.previous.as_ref().is_some_and(|it| it.release.hash() == other)
+            let just_failed = |it: &Quarantine| after(it.at, JUST_FAILED) > self.facts.now;
+            memory.quarantined.get(&other).is_some_and(just_failed)
                 || memory.attempt.as_ref().is_some_and(|it| it.release.hash() == other)
         });
         committed && !ours
@@ -168,7 +177,7 @@ impl Wanted<'_> {
 
     fn desired(&mut self, replicas: u32, out: &mut Lowered) {
         let (facts, seen) = (self.facts, self.seen);
-        if facts.ecs.external_replicas || seen.desired == replicas {
+        if facts.ecs.external_replicas || seen.daemon || seen.desired == replicas {
             return;
         }
         let applied = facts.memory.ecs_live.as_ref().and_then(|live| live.replicas);
@@ -199,7 +208,11 @@ impl Wanted<'_> {
             }
         }
         self.update().deployment_configuration = Some(wanted);
-        self.say(if applied { what } else { "`order: stopFirst` lets no two tasks overlap".to_owned() });
+        self.say(match (applied, facts.service.rollout.order) {
+            (true, _) => what,
+            (false, Order::StopFirst) => "`order: stopFirst` lets no two tasks overlap".to_owned(),
+            (false, Order::StartFirst) => "tasks may overlap again".to_owned(),
+        });
     }
 
     fn finish(self, out: &mut Lowered) {
@@ -287,7 +300,8 @@ pub(super) fn service_tags(facts: &Facts<'_>, group: Group, release: &Release) -
 
 /// As last seen in force, with `stopFirst` put in; none while neither says anything.
 fn wanted_configuration(facts: &Facts<'_>, seen: &ServiceSeen) -> Option<String> {
-    let applied = facts.memory.ecs_live.as_ref().map(|live| &live.deployment_configuration);
+    let live = facts.memory.ecs_live.as_ref();
+    let applied = live.map(|live| live.overlapping.as_ref().unwrap_or(&live.deployment_configuration));
     if facts.service.rollout.order != Order::StopFirst {
         return applied.filter(|_| facts.serving.is_some()).cloned();
     }
@@ -296,6 +310,37 @@ fn wanted_configuration(facts: &Facts<'_>, seen: &ServiceSeen) -> Option<String>
     value["minimumHealthyPercent"] = json!(0);
     value["maximumPercent"] = json!(100);
     Some(sorted_keys(&value).to_string())
+}
+
+/// What the service had before `order: stopFirst`, to go back to; ECS's own defaults where nobody knows.
+fn overlapping(facts: &Facts<'_>, in_force: &str) -> Option<String> {
+    if facts.service.rollout.order != Order::StopFirst {
+        return None;
+    }
+    let known = facts.memory.ecs_live.as_ref();
+    let before = known.map(|live| live.overlapping.clone().unwrap_or_else(|| live.deployment_configuration.clone()));
+    before.or_else(|| {
+        let mut value: Value = serde_json::from_str(in_force).ok()?;
+        let map = value.as_object_mut()?;
+        map.remove("minimumHealthyPercent");
+        map.remove("maximumPercent");
+        Some(sorted_keys(&value).to_string())
+    })
+}
+
+/// The tags say which release failed last: where ECS went back by itself, no update of ours tells them.
+pub(super) fn note_failed(facts: &Facts<'_>, out: &mut Lowered) {
+    let newest = facts.memory.quarantined.iter().max_by_key(|(_, it)| it.at).map(|(hash, _)| hash.to_string());
+    let ours = facts.ecs.services.keys().filter_map(|group| Some((*group, facts.of(*group)?)));
+    let ours: Vec<_> = ours.filter(|(_, seen)| seen.owner == Owner::Us).collect();
+    let Some(failed) = newest.filter(|_| out.tag.is_empty() && out.register.is_empty()) else { return };
+    if ours.iter().any(|(_, seen)| seen.tags.get(tags::FAILED) == Some(&failed)) {
+        return;
+    }
+    let Some((group, seen)) = ours.first() else { return };
+    let (target, arn) = (facts.target(*group), seen.arn.clone());
+    let step = EcsStep::Tag { target, arn, tags: BTreeMap::from([(tags::FAILED.to_owned(), failed)]) };
+    out.tag.push(PlannedStep { step: Step::Ecs(step), because: "its rollout failed".to_owned() });
 }
 
 /// Why a group is not there yet.
@@ -330,7 +375,7 @@ pub(super) fn live_seen(facts: &Facts<'_>) -> Option<(MemoryChange, String)> {
     if memory.attempt.is_some() || !memory.quarantined.is_empty() || seen.is_deploying() {
         return None;
     }
-    let replicas = (!facts.ecs.external_replicas).then_some(facts.service.replicas);
+    let replicas = (!facts.ecs.external_replicas && !seen.daemon).then_some(facts.service.replicas);
     if replicas.is_some_and(|replicas| replicas != seen.desired) {
         return None;
     }
@@ -339,7 +384,8 @@ pub(super) fn live_seen(facts: &Facts<'_>) -> Option<(MemoryChange, String)> {
         Some(wanted) if wanted == seen.deployment_configuration => wanted,
         _ => known.unwrap_or_else(|| seen.deployment_configuration.clone()),
     };
-    let live = EcsLive { replicas, deployment_configuration };
+    let overlapping = overlapping(facts, &deployment_configuration);
+    let live = EcsLive { replicas, deployment_configuration, overlapping };
     (memory.ecs_live.as_ref() != Some(&live))
         .then(|| (MemoryChange::ApplyEcsLive(live), "it was seen in force".to_owned()))
 }

@@ -25,6 +25,7 @@ pub(super) fn service(description: &Arc<Value>, ours: &[ControllerId]) -> Fact<S
         name: text(description, "serviceName").to_owned(),
         draining: status == "DRAINING",
         desired: count(description, "desiredCount"),
+        daemon: text(description, "schedulingStrategy") == "DAEMON",
         running: count(description, "runningCount"),
         pending: count(description, "pendingCount"),
         task_definition: text(description, "taskDefinition").to_owned(),

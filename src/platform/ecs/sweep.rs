@@ -295,7 +295,13 @@ impl Entry {
         self.observe(Fact::Seen(Arc::new(description.clone())), at);
     }
 
-    fn observe(&mut self, description: Fact<Arc<Value>>, at: Instant) {
+    fn observe(&mut self, mut description: Fact<Arc<Value>>, at: Instant) {
+        // The last hundred events are most of a description, and nothing is decided on them.
+        if let Fact::Seen(description) = &mut description
+            && let Some(map) = Arc::make_mut(description).as_object_mut()
+        {
+            map.remove("events");
+        }
         let deploying = description.seen().is_some_and(|it| is_moving(it));
         self.deploying_since = deploying.then(|| self.deploying_since.unwrap_or(at));
         self.polled_at = at;
