@@ -71,6 +71,11 @@ pub(crate) struct Balancer {
 impl Bed {
     /// A bed with a running cluster and images `v1`, `v2`, `v3`, `bad` and `crash`; none when these tests are off.
     pub(crate) fn new(name: &str) -> Option<Self> {
+        Self::with_images(name, &["v1", "v2", "v3", "bad", "crash"])
+    }
+
+    /// The same with only these images pushed.
+    pub(crate) fn with_images(name: &str, tags: &[&str]) -> Option<Self> {
         if std::env::var_os("HOLDFAST_TEST_AWS").is_none_or(|value| value != "1") {
             println!("skipped: HOLDFAST_TEST_AWS=1 is not set");
             return None;
@@ -111,7 +116,7 @@ impl Bed {
         };
         bed.wait(bed.ecr.create_repository().repository_name(&unique).send()).unwrap();
         bed.wait(bed.ecs.create_cluster().cluster_name(&bed.cluster).send()).unwrap();
-        for tag in ["v1", "v2", "v3", "bad", "crash"] {
+        for tag in tags {
             bed.push(tag, tag);
         }
         Some(bed)
@@ -308,7 +313,12 @@ impl Bed {
 
     /// A service that runs `v1` twice by hand, adopted.
     pub(crate) fn adopted(name: &str, breaker: bool) -> Option<Self> {
-        let mut bed = Self::new(name)?;
+        Self::new(name)?.adopt(breaker)
+    }
+
+    /// Makes a service that runs `v1` twice, and adopts it.
+    pub(crate) fn adopt(self, breaker: bool) -> Option<Self> {
+        let mut bed = self;
         let definition = bed.register(&format!("{}:v1", bed.repository));
         let service = bed.world.service.clone();
         bed.create(&service, &definition, 2, breaker);

@@ -116,3 +116,24 @@ fn a_colour_that_fails_never_gets_a_request() {
     bed.world.until("green to be scaled to nothing", 60, |_, seen| seen["colours"]["green"]["desired"] == 0);
     assert!(hold(&bed.world.seen(), "Quarantined").is_some());
 }
+
+#[test]
+fn a_rolling_service_becomes_a_colour_without_a_restart() {
+    let Some(mut bed) = Bed::new("regroup") else { return };
+    let balancer = bed.balancer();
+    let definition = bed.register(&format!("{}:v1", bed.repository));
+    let service = bed.world.service.clone();
+    bed.create_in(&service, &definition, 2, true, Some(&balancer.blue));
+    bed.world.write_text(&bed.rolling("v1", "2", "").replace("      env: {SPRING_PROFILES_ACTIVE: dev}\n", ""));
+    bed.world.start();
+    bed.world.until_settled("v1");
+    let tasks = bed.tasks(&service);
+    bed.world.write_text(&bed.blue_green(&balancer, "v1", "      bake: 1s\n"));
+    bed.world.until("blue to serve", 60, |_, seen| seen["activeColour"] == "blue" && seen["phase"] == "Settled");
+    assert_eq!(bed.tasks(&service), tasks, "no task was restarted");
+    assert_eq!(bed.weights(&balancer).1, 0);
+    assert_eq!(bed.revisions(), 1);
+    bed.world.write_text(&bed.blue_green(&balancer, "v2", "      bake: 1s\n"));
+    bed.world.until_settled("v2");
+    assert_eq!(bed.world.seen()["activeColour"], "green");
+}

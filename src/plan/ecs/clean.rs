@@ -17,11 +17,11 @@ pub fn surplus(service: &Service, snapshot: &Snapshot, memory: &Memory) -> Vec<V
     let needed = needed(service, snapshot, memory);
     let mut newest: Vec<&RegistryImage> = images.iter().collect();
     newest.sort_by_key(|image| std::cmp::Reverse(image.pushed_at));
-    // What was pushed after the release that serves is what the next commit will ask for.
+    // What was pushed after the release that serves (or in the same second) may be what the next commit asks for.
     let serving_at = newest.iter().find(|it| it.digest == committed.release.digest).map(|it| it.pushed_at);
     let digests: Vec<Digest> = newest
         .iter()
-        .filter(|it| serving_at.is_some_and(|at| it.pushed_at <= at))
+        .filter(|it| serving_at.is_some_and(|at| it.pushed_at < at))
         .skip(keep as usize)
         .filter(|it| !needed.contains(&it.digest))
         .map(|it| it.digest.clone())
