@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
 use super::given::{Given, Part, section};
-use super::scalars::{Flag, Image, Images, LaunchText, Port, TagText, Text};
+use super::scalars::{Count, Flag, Image, LaunchText, Port, TagText, Text};
 use crate::source::yaml::UniqueMap;
 
 section! {
@@ -87,7 +87,7 @@ section! {
     /// `ecr:`: clean-up of the registry.
     RawEcr {
         /// How many images of past releases stay.
-        "keep" keep: Images,
+        "keep" keep: Count,
         /// Nobody else uses the repository: must be `true`.
         "soleOwner" sole_owner: Flag,
     }

@@ -30,8 +30,9 @@ pub(super) fn lower(
 ) -> Option<Ecs> {
     let ecs = raw.ecs.get()?;
     if !rules.named {
-        scope.error(&["ecs"], "a service on ECS needs a controller with a name of its own").hint =
-            Some("write `controller: NAME` into holdfast.yaml: the name marks what is ours in the account".to_owned());
+        scope.error(&["ecs"], "a service on ECS needs a controller with a name of its own").hint = Some(
+            "write `controller: NAME` into holdfast.yaml, or say `--controller NAME`: it marks what is ours".to_owned(),
+        );
     }
     let services = services(scope, ecs, strategy);
     let cluster = name(scope, &["ecs", "cluster"], &ecs.cluster, is_cluster, "a cluster name or ARN");
@@ -131,7 +132,7 @@ fn colours(
     for (group, key, given) in [(Group::Blue, "blue", &raw.blue), (Group::Green, "green", &raw.green)] {
         if *given == Given::Missing {
             let what = format!("`{}` has no `{key}`", path.last().unwrap_or(&""));
-            scope.expected(path, what, expected);
+            scope.expected(path, what, &format!("`{key}: …`, {expected}"));
         }
         let at: Vec<&str> = path.iter().copied().chain([key]).collect();
         found.extend(name(scope, &at, given, &good, expected).map(|name| (group, name)));
@@ -139,7 +140,8 @@ fn colours(
     if let (Some(blue), Some(green)) = (found.get(&Group::Blue), found.get(&Group::Green))
         && blue == green
     {
-        scope.error(path, "blue and green are the same").hint = Some("each colour needs its own".to_owned());
+        let what = format!("`{}`: blue and green are both `{}`", path.last().unwrap_or(&""), shown(blue));
+        scope.error(path, what).hint = Some("each colour needs one of its own".to_owned());
     }
     found
 }
@@ -160,8 +162,10 @@ fn values(
         if let Some(value) = &value {
             let bad_secret = key == "secrets" && !(is_arn(value, "secretsmanager") || is_arn(value, "ssm"));
             if bad_secret {
-                let what = format!("secret `{name}`: found `{}`", shown(value));
-                scope.expected(&["ecs", key, name], what, "the ARN of a secret or of an SSM parameter");
+                // What stands there may be the secret itself.
+                let what = format!("secret `{name}` is not an ARN of Secrets Manager or of an SSM parameter");
+                scope.error(&["ecs", key, name], what).hint =
+                    Some("write where the value is kept; what is no secret belongs into `env`".to_owned());
             } else if !text::is_value(value) {
                 scope.error(&["ecs", key, name], format!("`{name}` has a control character in it"));
             }
@@ -219,7 +223,7 @@ fn base(scope: &mut Scope<'_, '_>, given: &Given<Text>, beside: &Beside<'_>) -> 
     {
         Ok(content) => Arc::new(content),
         Err(why) => {
-            scope.error(&at, format!("{} is no task definition: {why}", shown(path))).hint =
+            scope.error(&at, format!("`{}` is no task definition: {why}", shown(path))).hint =
                 Some("`aws ecs describe-task-definition --task-definition NAME` prints one".to_owned());
             return None;
         }
@@ -269,10 +273,12 @@ pub(super) fn alb(scope: &mut Scope<'_, '_>, raw: Option<&RawAlb>, aws: Option<&
     let lb = |text: &str| is_arn(text, "elasticloadbalancing");
     let expected = "the ARN of a listener rule, or of a listener for its default rule";
     let rule = |text: &str| lb(text) && (text.contains(":listener-rule/") || text.contains(":listener/"));
-    for (key, missing) in [("rule", raw.rule == Given::Missing), ("targetGroups", raw.target_groups == Given::Missing)]
-    {
+    for (key, missing, expected) in [
+        ("rule", raw.rule == Given::Missing, "`rule: ARN`"),
+        ("targetGroups", raw.target_groups == Given::Missing, "`targetGroups: {blue: ARN, green: ARN}`"),
+    ] {
         if missing {
-            scope.expected(&["traffic", "alb"], format!("`alb` has no `{key}`"), "`rule` and `targetGroups`");
+            scope.expected(&["traffic", "alb"], format!("`alb` has no `{key}`"), expected);
         }
     }
     let target_groups = colours(
@@ -280,7 +286,7 @@ pub(super) fn alb(scope: &mut Scope<'_, '_>, raw: Option<&RawAlb>, aws: Option<&
         &["traffic", "alb", "targetGroups"],
         &raw.target_groups,
         |text| lb(text) && text.contains(":targetgroup/"),
-        "the ARN of a target group a colour",
+        "the ARN of a target group",
     );
     let rule = name(scope, &["traffic", "alb", "rule"], &raw.rule, rule, expected)?;
     Some(AlbTraffic { rule, target_groups, region: aws.and_then(|aws| aws.region.clone()) })

@@ -110,7 +110,8 @@ fn canary(scope: &mut Scope<'_, '_>, service: &RawService, raw: &RawRollout) -> 
         });
         if let (Some(weight), Some(hold)) = (weight, stays) {
             if steps.last().is_some_and(|before| before.weight >= weight) {
-                scope.error(&at, format!("{weight} is not more than the step before"));
+                scope.error(&at, format!("{weight} is not more than the step before")).hint =
+                    Some("write the steps from the smallest share to the largest".to_owned());
             }
             steps.push(CanaryStep { weight, hold });
         }
