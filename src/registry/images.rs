@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::batch::Batches;
 use super::clean;
 use super::login::Logins;
 use super::oci::Oci;
@@ -34,6 +35,7 @@ pub struct Images {
     clock: Arc<dyn Clock>,
     logins: Logins,
     oci: Oci,
+    batches: Batches,
     answers: Mutex<HashMap<(Repository, Tag), Arc<Slot>>>,
 }
 
@@ -59,6 +61,7 @@ impl Images {
         Arc::new(Self {
             logins: Logins::new(registries, Arc::clone(&clock)),
             oci: Oci::new(Arc::clone(&clock)),
+            batches: Batches::default(),
             answers: Mutex::default(),
             clock,
         })
@@ -90,7 +93,10 @@ impl Registry for Images {
                 return known.fact.clone();
             }
         }
-        let fact = self.oci.resolve(repository, &tag.tag, &self.logins).await;
+        let fact = match self.logins.ecr(repository.host()).await {
+            Some(client) => self.batches.resolve(&client, repository, &tag.tag).await,
+            None => self.oci.resolve(repository, &tag.tag, &self.logins).await,
+        };
         *answer = Some(Known { fact: fact.clone(), at: self.clock.now() });
         slot.asked.fetch_add(1, Ordering::AcqRel);
         fact

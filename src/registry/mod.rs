@@ -4,6 +4,7 @@
 //! registry, and no credential or token, ever gets into a message.
 
 pub mod account;
+mod batch;
 mod challenge;
 mod clean;
 mod docker_config;

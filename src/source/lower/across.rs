@@ -45,6 +45,27 @@ pub(super) fn check(files: &mut [Lowered<'_>]) {
         Strategy::Rolling => vec![(format!("{}-1", service.name), Vec::new())],
     });
     ports(files);
+    cleaned_up(files);
+}
+
+/// A repository that is cleaned up may not be somebody else's too.
+fn cleaned_up(files: &mut [Lowered<'_>]) {
+    let mut found = Vec::new();
+    for (file, service) in ours(files).filter(|(_, service)| service.ecr_keep.is_some()) {
+        let uses = |other: &Service| {
+            let sidecars = other.ecs.iter().flat_map(|ecs| ecs.containers.values()).map(|it| &it.image);
+            std::iter::once(&other.image).chain(sidecars).any(|image| image.same_as(&service.image))
+        };
+        let other = ours(files).find(|(_, other)| other.name != service.name && uses(other));
+        if let Some((_, other)) = other {
+            found.push((file, service.name.to_string(), other.name.to_string(), service.image.to_string()));
+        }
+    }
+    for (file, service, other, image) in found {
+        let path = ["services", service.as_str(), "ecr"];
+        files[file].report.error(&path, format!("`{other}` uses {image} too")).hint =
+            Some("a repository is cleaned up only where one service alone uses it: remove `ecr`".to_owned());
+    }
 }
 
 fn ours<'f>(files: &'f [Lowered<'_>]) -> impl Iterator<Item = (usize, &'f Service)> {
