@@ -275,6 +275,7 @@ fn what_two_services_share() {
     let ecs = "    ecs: {cluster: c, service: s}\n";
     words.push_str(&shared("ECS service", ecs, ecs));
     words.push_str(&shared("listener rule", &ecs::balanced_as("a"), &ecs::balanced_as("b")));
+    words.push_str(&shared("repository to clean up", "    ecr: {keep: 10, soleOwner: true}\n", ""));
     let (one, two) = (service("api", nginx), service("api-blue", ""));
     let names = parse(&[("a.yaml", &one), ("b.yaml", &two)]).expect_err("both would be api-blue-1");
     words.push_str(&format!("## container names\n{}\n\n", in_words(&names)));
