@@ -43,6 +43,7 @@ impl Identities {
             Arc::clone(clients.entry(region.map(str::to_owned)).or_default())
         };
         let client = cell.get_or_init(|| client(region)).await;
+        tracing::debug!(target: "holdfast::aws", action = ACTION, region, "call");
         let raw = Raw::reading();
         let sent = client.get_caller_identity().customize().interceptor(raw.clone()).send().await;
         let reply = sent.map_err(|error| super::why(ACTION, &error))?;

@@ -19,6 +19,7 @@ pub(super) async fn images(client: &Client, repository: &Repository) -> Fact<Vec
     let mut token: Option<String> = None;
     loop {
         let any = DescribeImagesFilter::builder().tag_status(TagStatus::Any).build();
+        tracing::debug!(target: "holdfast::aws", action = "ecr:DescribeImages", "call");
         let call = client.describe_images().repository_name(repository.path()).filter(any).set_next_token(token);
         let reply = match call.send().await.map_err(|error| aws::classify("ecr:DescribeImages", &error)) {
             Ok(reply) => reply,
@@ -48,6 +49,7 @@ pub(super) async fn delete(client: &Client, repository: &Repository, digests: &[
     let ids =
         digests.iter().map(|digest| ImageIdentifier::builder().image_digest(digest.to_string()).build()).collect();
     let call = client.batch_delete_image().repository_name(repository.path()).set_image_ids(Some(ids));
+    tracing::debug!(target: "holdfast::aws", action = "ecr:BatchDeleteImage", "call");
     let sent = call.send().await;
     let reply = sent.map_err(|error| StepError::from(aws::classify("ecr:BatchDeleteImage", &error)))?;
     let failed = reply.failures().iter().find(|it| {

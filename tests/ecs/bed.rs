@@ -57,6 +57,7 @@ pub(crate) struct Bed {
     pub(crate) elb: aws_sdk_elasticloadbalancingv2::Client,
     pub(crate) ecr: aws_sdk_ecr::Client,
     pub(crate) sqs: aws_sdk_sqs::Client,
+    pub(crate) cloudwatch: aws_sdk_cloudwatch::Client,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -66,6 +67,7 @@ pub(crate) struct Balancer {
     pub(crate) blue: String,
     pub(crate) green: String,
     pub(crate) rule: String,
+    pub(crate) listener: String,
 }
 
 impl Bed {
@@ -111,6 +113,7 @@ impl Bed {
             elb: aws_sdk_elasticloadbalancingv2::Client::new(&config),
             ecr: aws_sdk_ecr::Client::new(&config),
             sqs: aws_sdk_sqs::Client::new(&config),
+            cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
             runtime,
             world,
         };
@@ -266,15 +269,21 @@ impl Bed {
             .default_actions(action.clone());
         let listener = self.wait(call.send()).unwrap().listeners()[0].listener_arn().unwrap().to_owned();
         let any = elb::RuleCondition::builder().field("path-pattern").values("/*").build();
-        let call = self.elb.create_rule().listener_arn(listener).priority(10).conditions(any).actions(action);
+        let call = self.elb.create_rule().listener_arn(&listener).priority(10).conditions(any).actions(action);
         let rule = self.wait(call.send()).unwrap().rules()[0].rule_arn().unwrap().to_owned();
-        Balancer { name, blue, green, rule }
+        Balancer { name, blue, green, rule, listener }
     }
 
-    /// The weights of the rule: blue, green.
+    /// The weights of the rule (or of the listener's default rule): blue, green.
     pub(crate) fn weights(&self, balancer: &Balancer) -> (i32, i32) {
-        let reply = self.wait(self.elb.describe_rules().rule_arns(&balancer.rule).send()).unwrap();
-        let forward = reply.rules()[0].actions().iter().find_map(|it| it.forward_config()).cloned().unwrap();
+        let actions = if balancer.rule.contains(":listener/") {
+            let reply = self.wait(self.elb.describe_listeners().listener_arns(&balancer.rule).send()).unwrap();
+            reply.listeners()[0].default_actions().to_vec()
+        } else {
+            let reply = self.wait(self.elb.describe_rules().rule_arns(&balancer.rule).send()).unwrap();
+            reply.rules()[0].actions().to_vec()
+        };
+        let forward = actions.iter().find_map(|it| it.forward_config()).cloned().unwrap();
         let weight = |arn: &str| {
             let tuple = forward.target_groups().iter().find(|it| it.target_group_arn() == Some(arn));
             tuple.and_then(aws_sdk_elasticloadbalancingv2::types::TargetGroupTuple::weight).unwrap_or(-1)
@@ -342,9 +351,23 @@ impl Bed {
     }
 }
 
+/// Fails the test whose controller asked for more than the policy of deploy/ allows.
+fn assert_allowed(actions: &BTreeMap<String, usize>) {
+    let allowed = include_str!("../../deploy/iam/actions.txt");
+    let allowed =
+        allowed.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_whitespace().next());
+    let allowed: Vec<&str> = allowed.collect();
+    for action in actions.keys() {
+        assert!(allowed.contains(&action.as_str()), "{action} is not in deploy/iam/actions.txt");
+    }
+}
+
 impl Drop for Bed {
     fn drop(&mut self) {
         self.world.kill9();
+        if !std::thread::panicking() {
+            assert_allowed(&self.actions());
+        }
         let Ok(reply) = self.wait(self.ecs.list_services().cluster(&self.cluster).send()) else { return };
         for arn in reply.service_arns() {
             let call = self.ecs.delete_service().cluster(&self.cluster).service(arn).force(true);

@@ -96,21 +96,3 @@ fn the_registry_keeps_what_is_needed() {
     bed.world.until("v2 to serve", 60, |_, seen| seen["serving"]["tag"] == "v2");
     assert_eq!(images(&bed), ["crash", "v2", "v3"]);
 }
-
-#[test]
-fn only_what_the_policy_allows_is_asked() {
-    let Some(mut bed) = Bed::adopted("policy", true) else { return };
-    bed.world.write_text(&bed.rolling("v2", "2", ""));
-    bed.world.until_settled("v2");
-    let allowed = include_str!("../../deploy/iam/actions.txt");
-    let allowed: Vec<&str> = allowed
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
-    let actions = bed.actions();
-    assert!(actions.contains_key("ecs:UpdateService"), "{actions:?}");
-    for action in actions.keys() {
-        assert!(allowed.contains(&action.as_str()), "{action} is not in deploy/iam/actions.txt");
-    }
-}

@@ -186,3 +186,38 @@ fn an_absent_service_is_created_only_where_the_file_says_how() {
         bed.definition(&service).container_definitions()[0].memory() == Some(96)
     });
 }
+
+#[test]
+fn no_deployment_begins_while_one_of_its_alarms_is_active() {
+    use aws_sdk_cloudwatch::types::{ComparisonOperator, StateValue, Statistic};
+    let Some(mut bed) = Bed::adopted("alarm", true) else { return };
+    let service = bed.world.service.clone();
+    let put = bed.cloudwatch.put_metric_alarm().alarm_name(&service).metric_name("Errors").namespace("App").period(60);
+    let put = put.statistic(Statistic::Sum).evaluation_periods(1).threshold(1.0);
+    bed.wait(put.comparison_operator(ComparisonOperator::GreaterThanThreshold).send()).unwrap();
+    let say = |state: StateValue| {
+        let call = bed.cloudwatch.set_alarm_state().alarm_name(&service).state_value(state).state_reason("a test");
+        bed.wait(call.send()).unwrap();
+    };
+    say(StateValue::Alarm);
+    let alarms = aws_sdk_ecs::types::DeploymentAlarms::builder().alarm_names(&service).enable(true).rollback(true);
+    let seen = bed.service(&service).deployment_configuration().cloned().unwrap();
+    let watched = aws_sdk_ecs::types::DeploymentConfiguration::builder()
+        .set_deployment_circuit_breaker(seen.deployment_circuit_breaker().cloned())
+        .maximum_percent(200)
+        .minimum_healthy_percent(100)
+        .alarms(alarms.build().unwrap())
+        .build();
+    let more = "    drift: {ignore: [deploymentConfiguration]}\n";
+    bed.world.write_text(&bed.rolling("v1", "2", more));
+    bed.world.until_settled("v1");
+    let call = bed.ecs.update_service().cluster(&bed.cluster).service(&service).deployment_configuration(watched);
+    bed.wait(call.send()).unwrap();
+    crate::support::until("the alarms to be asked for", 20, || bed.actions().contains_key("cloudwatch:DescribeAlarms"));
+    bed.world.write_text(&bed.rolling("v2", "2", more));
+    bed.world.until_held("AlarmActive");
+    assert_eq!(bed.world.seen()["serving"]["tag"], "v1");
+    let call = bed.cloudwatch.set_alarm_state().alarm_name(&service).state_value(StateValue::Ok).state_reason("over");
+    bed.wait(call.send()).unwrap();
+    bed.world.until_settled("v2");
+}

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aws_sdk_cloudwatch::types::AlarmType;
 use aws_sdk_ecs::Client;
 use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecs::types::{ServiceField, TaskDefinitionField};
@@ -173,8 +174,12 @@ impl Api {
     pub(super) async fn alarming(&self, region: Option<&str>, names: Vec<String>) -> Result<Vec<String>, CallError> {
         let clients = self.clients(region).await;
         self.budget.take(region, Bucket::Alarms).await;
+        tracing::debug!(target: "holdfast::aws", action = "cloudwatch:DescribeAlarms", region, "call");
         let state = aws_sdk_cloudwatch::types::StateValue::Alarm;
-        let call = clients.alarms.describe_alarms().set_alarm_names(Some(names)).state_value(state);
+        // Without its type a composite alarm stays hidden.
+        let types = [AlarmType::MetricAlarm, AlarmType::CompositeAlarm].to_vec();
+        let call = clients.alarms.describe_alarms().set_alarm_names(Some(names)).set_alarm_types(Some(types));
+        let call = call.state_value(state);
         let sent = call.send().await.map_err(|error| aws::classify("cloudwatch:DescribeAlarms", &error));
         let reply = match sent {
             Err(error @ CallError::Throttled(_)) => {

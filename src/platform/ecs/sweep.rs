@@ -143,7 +143,7 @@ impl Sweeps {
         let mut entries = cluster.entries();
         let Some(entry) = entries.get_mut(name) else { return };
         entry.expected = primary(description).map(|id| (id.to_owned(), Instant::now() + UNSETTLED));
-        entry.observe(Fact::Seen(Arc::new(description.clone())), Instant::now());
+        entry.observe(Fact::Seen(Arc::new(kept(description))), Instant::now());
         drop(entries);
         self.moved.notify_one();
     }
@@ -292,7 +292,7 @@ impl Entry {
             }
             self.expected = None;
         }
-        self.observe(Fact::Seen(Arc::new(description.clone())), at);
+        self.observe(Fact::Seen(Arc::new(kept(description))), at);
     }
 
     fn observe(&mut self, mut description: Fact<Arc<Value>>, at: Instant) {
@@ -315,6 +315,14 @@ impl Entry {
             (self.polled_at.duration_since(since) / 20).clamp(Duration::from_millis(200), Duration::from_secs(5));
         Some(self.polled_at + wait)
     }
+}
+
+/// What is kept of a description: all but the log of the last hundred events, which is most of it and read by nobody.
+fn kept(description: &Value) -> Value {
+    let Some(fields) = description.as_object() else { return description.clone() };
+    Value::Object(
+        fields.iter().filter(|(key, _)| *key != "events").map(|(key, it)| (key.clone(), it.clone())).collect(),
+    )
 }
 
 fn primary(description: &Value) -> Option<&str> {
@@ -350,5 +358,18 @@ pub(super) fn unread(fact: &Fact<Arc<Value>>) -> Option<Why> {
     match fact {
         Fact::Unreadable(why) => Some(why.clone()),
         Fact::Seen(_) | Fact::Absent => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::kept;
+
+    #[test]
+    fn the_event_log_of_a_service_is_not_kept() {
+        let described = json!({"serviceName": "api", "somethingNew": {"a": 1}, "events": [{"message": "steady"}]});
+        assert_eq!(kept(&described), json!({"serviceName": "api", "somethingNew": {"a": 1}}));
     }
 }

@@ -48,12 +48,14 @@ impl Ecs {
                 .operation_timeout(Duration::from_secs(u64::from(LONG_POLL.unsigned_abs()) + 10))
                 .build();
             let config = aws_sdk_sqs::config::Builder::new().timeout_config(timeouts);
+            tracing::debug!(target: "holdfast::aws", action = "sqs:ReceiveMessage", "call");
             match ask.customize().config_override(config).send().await {
                 Ok(reply) => {
                     told = false;
                     for message in reply.messages() {
                         self.told(message.body().unwrap_or_default(), wakes);
                         if let Some(receipt) = message.receipt_handle() {
+                            tracing::debug!(target: "holdfast::aws", action = "sqs:DeleteMessage", "call");
                             // One that stays is told again, which costs a look.
                             let _ = client.delete_message().queue_url(queue).receipt_handle(receipt).send().await;
                         }
