@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use crate::model::colour::Group;
 use crate::model::desired::{AwsGuard, Check, DesiredState, NginxTraffic, Service, SourceRevision};
 use crate::model::ecs::seen::{AlbSeen, EcsSeen};
 use crate::model::ecs::{AlbTraffic, Place};
@@ -161,8 +162,8 @@ pub trait Cluster: Send + Sync {
 /// Who gets the requests behind a load balancer.
 #[async_trait]
 pub trait LoadBalancer: Send + Sync {
-    /// The weights and the health of the targets.
-    async fn look(&self, traffic: &AlbTraffic) -> AlbSeen;
+    /// The weights and the health of the targets; the latter may be left out while everything goes to `settled_on`.
+    async fn look(&self, traffic: &AlbTraffic, settled_on: Option<Group>) -> AlbSeen;
     /// Sets the weights of the rule's forward action; every other action and stickiness stay.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use crate::model::names::ServiceName;
 use crate::model::snapshot::{Fact, Health, Replica, ReplicaState, Snapshot};
 use crate::plan::Plan;
 use crate::plan::hold::Hold;
+use crate::plan::step::Step;
 use crate::ports::{Edges, Wake, Wakes};
 
 use super::difference::{self, Difference};
@@ -98,7 +99,8 @@ pub(crate) async fn run(args: &PlanArgs, around: &Surroundings) -> Result<Exit, 
         Format::Json => out::json(&as_json(&desired, &settings.controller.to_string(), &planned))?,
         Format::Text => out::print(planned.iter().map(|it| render(it, out::colour())).collect::<String>())?,
     }
-    let changes = planned.iter().any(|it| !it.plan.stages.is_empty());
+    // What is only remembered changes nothing anybody could see: an adoption is no change.
+    let changes = planned.iter().any(|it| it.plan.steps().any(|it| !matches!(it.step, Step::Remember(_))));
     Ok(if changes { Exit::Unsettled } else { Exit::Fine })
 }
 

@@ -58,6 +58,8 @@ pub async fn observe(edges: &Edges, look: Look<'_>) -> Snapshot {
         patiently(edges.cluster.look(at), move || nothing_of(place))
     }));
     let balancer = service.and_then(|service| service.alb.as_ref());
+    // Whose targets are of interest while nothing is on its way: nobody's.
+    let settled_on = memory.committed.as_ref().filter(|_| settled && memory.attempt.is_none()).map(|it| it.group);
     let due = service.filter(|service| is_due_for_cleaning(service, memory));
     let (mut platform, image, env_file, aws_account, nginx, mut ecs, sidecars, alb, repository) = tokio::join!(
         on_host,
@@ -67,7 +69,7 @@ pub async fn observe(edges: &Edges, look: Look<'_>) -> Snapshot {
         optional(traffic.as_ref().map(|traffic| patiently(edges.traffic.look(traffic), no_nginx))),
         on_ecs,
         sidecars(edges, service, max_age),
-        optional(balancer.map(|balancer| patiently(edges.balancer.look(balancer), no_balancer))),
+        optional(balancer.map(|balancer| patiently(edges.balancer.look(balancer, settled_on), no_balancer))),
         optional(due.map(|service| patiently(edges.registry.images(&service.image), unanswered))),
     );
     if let Some(ecs) = &mut ecs {

@@ -256,7 +256,11 @@ impl holdfast::ports::Cluster for Edge {
 
 #[async_trait]
 impl holdfast::ports::LoadBalancer for Edge {
-    async fn look(&self, _: &holdfast::model::ecs::AlbTraffic) -> holdfast::model::ecs::seen::AlbSeen {
+    async fn look(
+        &self,
+        _: &holdfast::model::ecs::AlbTraffic,
+        _: Option<Group>,
+    ) -> holdfast::model::ecs::seen::AlbSeen {
         unreachable!("no service here has a load balancer")
     }
     async fn perform(&self, _: &holdfast::plan::step::AlbStep) -> Result<Ensured, StepError> {

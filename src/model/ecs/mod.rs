@@ -37,12 +37,19 @@ pub struct Ecs {
     pub external_replicas: bool,
     /// The region of the service; none: that of the AWS settings.
     pub region: Option<String>,
+    /// The account it must be in; none: not guarded.
+    pub account: Option<String>,
 }
 
 impl Ecs {
     /// Where it is, to be remembered for a removal.
     pub fn place(&self) -> Place {
-        Place { cluster: self.cluster.clone(), services: self.services.clone(), region: self.region.clone() }
+        Place {
+            cluster: self.cluster.clone(),
+            services: self.services.clone(),
+            region: self.region.clone(),
+            account: self.account.clone(),
+        }
     }
 }
 
@@ -91,6 +98,9 @@ pub struct Place {
     /// The region; none: that of the AWS settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// The account; none: not guarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
 }
 
 /// `traffic.alb`.

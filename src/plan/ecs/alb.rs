@@ -121,22 +121,18 @@ pub fn lower(facts: &Facts<'_>, alb: &AlbSeen, target: TrafficTarget, out: &mut 
         out.holds.push(hold);
         return;
     }
-    let as_told = switch.is_none_or(|it| it.sha256 == digest(&seen) || it.confirmed.is_none());
-    let because = if as_told || !known {
-        match target {
-            TrafficTarget::Split { to, weight } => format!("{to} is ready for {weight} %"),
-            _ if known => "the rule does not say so yet".to_owned(),
-            _ if switch.is_some_and(|it| it.to == to) => format!("everything goes to {to} again"),
-            _ => format!("{to} is ready"),
-        }
+    let edited = known && switch.is_some_and(|it| it.confirmed.is_some() && it.sha256 != digest(&seen));
+    let because = if edited {
+        format!("the listener rule was edited: {}", shares(&seen))
     } else {
-        let what = format!("the listener rule was edited: {}", shares(&seen));
-        match drift::repair(facts.service, facts.memory, DriftField::Traffic, &what, facts.now) {
-            Ok(()) => out.remember.push(remember(MemoryChange::Repair(DriftField::Traffic, facts.now), &what)),
+        cause(facts, target, to, known)
+    };
+    if edited {
+        match drift::repair(facts.service, facts.memory, DriftField::Traffic, &because, facts.now) {
+            Ok(()) => out.remember.push(remember(MemoryChange::Repair(DriftField::Traffic, facts.now), &because)),
             Err(hold) => return out.holds.extend(hold),
         }
-        what
-    };
+    }
     if !known || switch.is_some_and(|it| it.confirmed.is_some()) {
         out.remember.push(remember(open(), &because));
     }
@@ -147,4 +143,14 @@ pub fn lower(facts: &Facts<'_>, alb: &AlbSeen, target: TrafficTarget, out: &mut 
         weights: wanted,
     };
     out.act.push(PlannedStep { step: Step::Alb(step), because });
+}
+
+/// Why the weights change when nobody but us changed them.
+fn cause(facts: &Facts<'_>, target: TrafficTarget, to: Group, known: bool) -> String {
+    match target {
+        TrafficTarget::Split { to, weight } => format!("{to} is ready for {weight} %"),
+        _ if known => "the rule does not say so yet".to_owned(),
+        _ if facts.memory.switch.as_ref().is_some_and(|it| it.to == to) => format!("everything goes to {to} again"),
+        _ => format!("{to} is ready"),
+    }
 }

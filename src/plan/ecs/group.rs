@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::model::colour::Group;
 use crate::model::desired::Check;
 use crate::model::ecs::seen::{DeploymentSeen, RolloutState, ServiceSeen, StoppedTask, TargetsSeen};
+use crate::model::ecs::tags;
 use crate::model::image::Repository;
 use crate::model::memory::{Attempt, MemoryChange};
 use crate::model::release::{Release, ReleaseHash};
@@ -112,6 +113,9 @@ fn progress(facts: &Facts<'_>, group: Group, seen: &ServiceSeen, release: Option
     let serves =
         facts.memory.committed.as_ref().is_some_and(|it| it.group == group && it.release.hash() == release.hash());
     let enough = seen.running >= seen.desired && (serves || seen.desired == wanted);
+    if wanted == 0 && seen.desired == 0 && seen.running == 0 && group != Group::Only && !serves {
+        return Progress::Absent;
+    }
     if complete && lasts && enough && (seen.desired > 0 || group == Group::Only || (serves && wanted == 0)) {
         match targets(facts, group) {
             None => return Progress::Ready,
@@ -145,11 +149,21 @@ fn reverted(facts: &Facts<'_>, seen: &ServiceSeen, release: &Release, attempt: &
     if let Some(failed) = failed {
         return Some(with_reason(&failed.reason, stopped(seen, arn)));
     }
-    let id = attempt.deployment.as_ref()?;
-    let is_gone = !seen.deployments.iter().any(|it| it.id == *id);
     let back = facts.memory.committed.as_ref().and_then(|it| facts.known(&it.release.hash()));
-    (is_gone && back == Some(seen.task_definition.as_str()))
-        .then(|| with_reason(&format!("ECS went back to {}", revision(&seen.task_definition)), stopped(seen, arn)))
+    if back != Some(seen.task_definition.as_str()) {
+        return None;
+    }
+    let is_over = match &attempt.deployment {
+        Some(id) => !seen.deployments.iter().any(|it| it.id == *id),
+        // The reply was lost, and ECS went back before anybody looked: the tags say that the update was asked for, and what
+        // is under way began after that.
+        None => {
+            let asked = seen.tags.get(tags::RELEASE).is_some_and(|it| it == release.hash().as_str());
+            let younger = |it: &DeploymentSeen| it.created_at.is_some_and(|at| at > attempt.started_at);
+            asked && seen.primary().is_some_and(younger)
+        }
+    };
+    is_over.then(|| with_reason(&format!("ECS went back to {}", revision(&seen.task_definition)), stopped(seen, arn)))
 }
 
 fn with_reason(reason: &str, stopped: Option<Why>) -> Why {

@@ -59,7 +59,7 @@ fn remove(
     holds: &mut Vec<Hold>,
 ) -> Option<PlannedStep> {
     let target = EcsTarget {
-        realm: Realm { account: None, region: place.region.clone() },
+        realm: Realm { account: place.account.clone(), region: place.region.clone() },
         cluster: place.cluster.clone(),
         name: place.services.get(&group).cloned().unwrap_or_default(),
         service: name.clone(),

@@ -62,10 +62,9 @@ impl fmt::Display for Hold {
             Self::NginxConfigInvalid { why } => write!(f, "nginx refuses its configuration: {why}"),
             Self::NginxNotRunning => write!(f, "nginx is not running; start it (Holdfast never does)"),
             Self::TrafficUnreadable { why } => write!(f, "what nginx has loaded is not known: {why}"),
-            Self::ColourUnknown => write!(
-                f,
-                "the memory is lost and nginx sends requests to both colours; write `activeColour: blue` or `green`"
-            ),
+            Self::ColourUnknown => {
+                write!(f, "the memory is lost and both colours get requests; write `activeColour: blue` or `green`")
+            }
             Self::Conflict { field, repairs, until } => {
                 let times = counted(*repairs, "time");
                 write!(f, "somebody keeps changing {field}: put back {times}; standing down until {until:.0}")
@@ -81,7 +80,7 @@ impl fmt::Display for Hold {
             Self::Failing { group, why } => write!(f, "{group} does not come up: {why}"),
             Self::EcsUnreadable { what, why } => write!(f, "{what} cannot be read: {why}"),
             Self::EcsServiceMissing { name, hint } => write!(f, "there is no ECS service {name}; {hint}"),
-            Self::EcsServiceDraining { name } => write!(f, "{name} is being deleted; waiting for its last tasks"),
+            Self::EcsServiceDraining { name } => write!(f, "{name} goes away; waiting for its last tasks to end"),
             Self::PlatformOwnsDeployment { name, controller } => {
                 write!(f, "{name} is deployed by {controller}, not by ECS rolling updates; it is left alone")
             }

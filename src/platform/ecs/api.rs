@@ -188,6 +188,7 @@ impl Api {
             }
             other => other?,
         };
+        self.budget.answered(region, Bucket::Alarms).await;
         let plain = reply.metric_alarms().iter().filter_map(|it| it.alarm_name().map(str::to_owned));
         let composite = reply.composite_alarms().iter().filter_map(|it| it.alarm_name().map(str::to_owned));
         Ok(plain.chain(composite).collect())

@@ -54,6 +54,7 @@ pub(super) fn lower(
         create: create(scope, ecs.create.get(), strategy),
         external_replicas: raw.replicas.get().is_some_and(|it| it.0 == "external"),
         region,
+        account: aws.and_then(|aws| aws.account.clone()),
     })
 }
 

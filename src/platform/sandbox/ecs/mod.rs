@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::engine::OUTAGE;
 use super::{ROUND, Sandbox};
+use crate::model::colour::Group;
 use crate::model::ecs::seen::{AlbSeen, EcsSeen};
 use crate::model::ecs::{AlbTraffic, Place};
 use crate::model::names::ServiceName;
@@ -95,7 +96,7 @@ impl Cluster for Sandbox {
 
 #[async_trait]
 impl LoadBalancer for Sandbox {
-    async fn look(&self, traffic: &AlbTraffic) -> AlbSeen {
+    async fn look(&self, traffic: &AlbTraffic, _settled_on: Option<Group>) -> AlbSeen {
         let now = self.clock.now();
         let mut state = self.state();
         if state.outage {
