@@ -28,7 +28,7 @@ pub enum Bucket {
     Balancer,
     /// DescribeAlarms.
     Alarms,
-    /// DescribeImages, BatchDeleteImage.
+    /// BatchGetImage, DescribeImages, BatchDeleteImage: far below what ECR allows.
     Images,
 }
 
@@ -43,7 +43,7 @@ impl Bucket {
             Self::TagWrites => (20.0, 10.0),
             Self::Balancer => (40.0, 10.0),
             Self::Alarms => (20.0, 9.0),
-            Self::Images => (20.0, 20.0),
+            Self::Images => (200.0, 200.0),
         }
     }
 }

@@ -5,12 +5,17 @@ pub mod budget;
 pub mod identity;
 pub mod raw;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+
+use budget::{Bucket, Budget};
+use identity::Identities;
+use raw::Guard;
 
 use crate::model::snapshot::Why;
 use crate::model::words::chain;
@@ -29,6 +34,45 @@ pub async fn config(region: Option<&str>) -> SdkConfig {
         loader = loader.region(Region::new(region.to_owned()));
     }
     loader.load().await
+}
+
+/// What every client of one controller shares.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// How many calls may be made.
+    pub budget: Arc<Budget>,
+    /// Whose credentials are in use.
+    pub identities: Arc<Identities>,
+}
+
+impl Shared {
+    /// `percent` of every rate bucket.
+    pub fn new(percent: u8) -> Self {
+        Self { budget: Arc::new(Budget::new(percent)), identities: Identities::new() }
+    }
+
+    /// The guard of a write that only credentials of `account` may make; none: it is not guarded.
+    pub fn guard(&self, account: Option<&String>) -> Option<Guard> {
+        account.map(|account| Guard { account: account.clone(), identities: Arc::clone(&self.identities) })
+    }
+
+    /// Takes in what a call to `bucket` came to: an answer ends the waiting, "slow down" begins it.
+    pub async fn judged<T>(
+        &self,
+        region: Option<&str>,
+        bucket: Bucket,
+        answer: Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        match &answer {
+            Ok(_) => self.budget.answered(region, bucket).await,
+            Err(CallError::Throttled(why)) => {
+                let wait = self.budget.slow_down(region, bucket).await;
+                tracing::debug!(target: "holdfast::aws", ?wait, "{why}");
+            }
+            Err(_) => {}
+        }
+        answer
+    }
 }
 
 /// Why a call came to nothing, by what can be done about it.

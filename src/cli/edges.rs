@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::aws::budget::Budget;
-use crate::aws::identity::Identities;
+use crate::aws::Shared;
 use crate::memory::{Lock, Sqlite};
 use crate::model::desired::DesiredState;
 use crate::model::names::ControllerId;
@@ -135,7 +134,8 @@ fn open(dir: &Path) -> Result<Arc<Sqlite>, Failure> {
 
 fn real(settings: &Settings, store: Arc<dyn Store>, wakes: &Wakes, clock: Arc<dyn Clock>) -> Edges {
     let registries = settings.registries.iter().map(rule).collect();
-    let registry = Images::new(ImagesOptions { registries, clock: Arc::clone(&clock) });
+    let aws = Shared::new(settings.aws_budget);
+    let registry = Images::new(ImagesOptions { registries, clock: Arc::clone(&clock), aws: aws.clone() });
     let platform = Docker::new(DockerOptions {
         controller: settings.controller.clone(),
         former: former(&settings.state_dir),
@@ -145,22 +145,19 @@ fn real(settings: &Settings, store: Arc<dyn Store>, wakes: &Wakes, clock: Arc<dy
         registry: registry.clone(),
         clock: Arc::clone(&clock),
     });
-    let identities = Identities::new();
-    let budget = Arc::new(Budget::new(settings.aws_budget));
     let cluster = Ecs::new(EcsOptions {
         controller: settings.controller.clone(),
         former: former(&settings.state_dir),
         resync: settings.resync,
         queue: settings.aws_event_queue.clone(),
-        budget: Arc::clone(&budget),
-        identities: Arc::clone(&identities),
+        aws: aws.clone(),
     });
     Edges {
         platform,
         cluster,
-        balancer: Arc::new(Alb::new(budget, Arc::clone(&identities))),
+        balancer: Arc::new(Alb::new(aws.clone())),
         registry,
-        account: Arc::new(Sts::new(Arc::clone(&clock), identities)),
+        account: Arc::new(Sts::new(Arc::clone(&clock), aws.identities)),
         traffic: nginx(settings),
         probe: Prober::new(wakes.clone(), Arc::clone(&clock)),
         env_files: env_files(settings),
@@ -219,7 +216,11 @@ pub(crate) fn docker(settings: &Settings) -> Arc<Docker> {
         endpoint: settings.docker.clone(),
         ports: settings.ports,
         env_files: env_files(settings),
-        registry: Images::new(ImagesOptions { registries: Vec::new(), clock: Arc::clone(&clock) }),
+        registry: Images::new(ImagesOptions {
+            registries: Vec::new(),
+            clock: Arc::clone(&clock),
+            aws: Shared::new(settings.aws_budget),
+        }),
         clock,
     })
 }
@@ -231,8 +232,7 @@ pub(crate) fn ecs(settings: &Settings) -> Arc<Ecs> {
         former: Vec::new(),
         resync: settings.resync,
         queue: None,
-        budget: Arc::new(Budget::new(settings.aws_budget)),
-        identities: Identities::new(),
+        aws: Shared::new(settings.aws_budget),
     })
 }
 

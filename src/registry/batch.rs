@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_sdk_ecr::Client;
 use aws_sdk_ecr::types::{ImageFailureCode, ImageIdentifier};
 use tokio::sync::oneshot;
 
+use super::ecr::EcrApi;
 use crate::aws::{self, CallError};
 use crate::model::image::{Digest, Repository, Tag};
 use crate::model::snapshot::Fact;
@@ -39,7 +39,7 @@ struct Asked {
 
 impl Batches {
     /// The digest of `tag`. The first one to ask of a repository asks for all who come with it.
-    pub(super) async fn resolve(&self, client: &Client, repository: &Repository, tag: &Tag) -> Fact<Digest> {
+    pub(super) async fn resolve(&self, api: &EcrApi, repository: &Repository, tag: &Tag) -> Fact<Digest> {
         let (answer, answered) = oneshot::channel();
         let first = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,12 +48,12 @@ impl Batches {
             asked.len() == 1
         };
         if first {
-            let (waiting, client, repository) = (Arc::clone(&self.waiting), client.clone(), repository.clone());
+            let (waiting, api, repository) = (Arc::clone(&self.waiting), api.clone(), repository.clone());
             // On its own: who asks for others must not stop because it is given up on.
             tokio::spawn(async move {
                 tokio::time::sleep(GATHER).await;
                 let asked = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&repository);
-                ask(&client, &repository, asked.unwrap_or_default()).await;
+                ask(&api, &repository, asked.unwrap_or_default()).await;
             });
         }
         // The task ends early only with the process.
@@ -61,11 +61,11 @@ impl Batches {
     }
 }
 
-async fn ask(client: &Client, repository: &Repository, mut asked: Vec<Asked>) {
+async fn ask(api: &EcrApi, repository: &Repository, mut asked: Vec<Asked>) {
     while !asked.is_empty() {
         let rest = asked.split_off(asked.len().min(BATCH));
         let tags: Vec<&Tag> = asked.iter().map(|it| &it.tag).collect();
-        let facts = digests(client, repository, &tags).await;
+        let facts = digests(api, repository, &tags).await;
         for it in std::mem::replace(&mut asked, rest) {
             let fact = match &facts {
                 Ok(facts) => facts.get(&it.tag).cloned().unwrap_or_else(|| left_out(&it.tag)),
@@ -82,20 +82,22 @@ fn left_out(tag: &Tag) -> Fact<Digest> {
 }
 
 async fn digests(
-    client: &Client,
+    api: &EcrApi,
     repository: &Repository,
     tags: &[&Tag],
 ) -> Result<HashMap<Tag, Fact<Digest>>, CallError> {
     let ids = tags.iter().map(|tag| ImageIdentifier::builder().image_tag(tag.as_str()).build()).collect();
     let accepted = ACCEPTED.map(str::to_owned).to_vec();
-    let call = client
+    let call = api
+        .client
         .batch_get_image()
         .repository_name(repository.path())
         .set_registry_id(account_of(repository.host()))
         .set_image_ids(Some(ids))
         .set_accepted_media_types(Some(accepted));
-    tracing::debug!(target: "holdfast::aws", action = ACTION, tags = tags.len(), "call");
-    let reply = match call.send().await.map_err(|error| aws::classify(ACTION, &error)) {
+    api.take(ACTION).await;
+    let answer = call.send().await.map_err(|error| aws::classify(ACTION, &error));
+    let reply = match api.judged(answer).await {
         Ok(reply) => reply,
         Err(error) if error.code() == "RepositoryNotFoundException" => {
             return Ok(tags.iter().map(|tag| ((*tag).clone(), Fact::Absent)).collect());

@@ -1,9 +1,11 @@
 //! Clean-up at ECR: what a repository holds, and what is deleted from it.
 
-use aws_sdk_ecr::Client;
+use aws_sdk_ecr::operation::batch_delete_image::BatchDeleteImageOutput;
 use aws_sdk_ecr::types::{DescribeImagesFilter, ImageIdentifier, TagStatus};
 use jiff::Timestamp;
 
+use super::ecr::EcrApi;
+use crate::aws::raw::Raw;
 use crate::aws::{self, CallError};
 use crate::model::image::{Digest, Repository};
 use crate::model::snapshot::{Fact, RegistryImage};
@@ -14,14 +16,15 @@ use crate::ports::StepError;
 const MOST: usize = 5000;
 
 /// Every image of `repository`, page by page; a page that is missing makes it unreadable.
-pub(super) async fn images(client: &Client, repository: &Repository) -> Fact<Vec<RegistryImage>> {
+pub(super) async fn images(api: &EcrApi, repository: &Repository) -> Fact<Vec<RegistryImage>> {
     let mut found = Vec::new();
     let mut token: Option<String> = None;
     loop {
         let any = DescribeImagesFilter::builder().tag_status(TagStatus::Any).build();
-        tracing::debug!(target: "holdfast::aws", action = "ecr:DescribeImages", "call");
-        let call = client.describe_images().repository_name(repository.path()).filter(any).set_next_token(token);
-        let reply = match call.send().await.map_err(|error| aws::classify("ecr:DescribeImages", &error)) {
+        let call = api.client.describe_images().repository_name(repository.path()).filter(any).set_next_token(token);
+        api.take("ecr:DescribeImages").await;
+        let answer = call.send().await.map_err(|error| aws::classify("ecr:DescribeImages", &error));
+        let reply = match api.judged(answer).await {
             Ok(reply) => reply,
             Err(error) if error.code() == "RepositoryNotFoundException" => return Fact::Absent,
             Err(error) => return Fact::Unreadable(error.why().to_owned()),
@@ -44,14 +47,20 @@ pub(super) async fn images(client: &Client, repository: &Repository) -> Fact<Vec
     }
 }
 
-/// Deletes `digests`; what is gone already is so already.
-pub(super) async fn delete(client: &Client, repository: &Repository, digests: &[Digest]) -> Result<Ensured, StepError> {
-    let ids =
-        digests.iter().map(|digest| ImageIdentifier::builder().image_digest(digest.to_string()).build()).collect();
-    let call = client.batch_delete_image().repository_name(repository.path()).set_image_ids(Some(ids));
-    tracing::debug!(target: "holdfast::aws", action = "ecr:BatchDeleteImage", "call");
-    let sent = call.send().await;
-    let reply = sent.map_err(|error| StepError::from(aws::classify("ecr:BatchDeleteImage", &error)))?;
+/// Deletes `digests` with credentials of `account`; what is gone already is so already.
+pub(super) async fn delete(
+    api: &EcrApi,
+    account: Option<&String>,
+    repository: &Repository,
+    digests: &[Digest],
+) -> Result<Ensured, StepError> {
+    let raw = Raw::writing(None, api.aws.guard(account));
+    let mut answer = send(api, raw.clone(), repository, digests).await;
+    if raw.is_unconfirmed() {
+        api.aws.identities.ask(api.region.as_deref()).await.map_err(StepError::transient)?;
+        answer = send(api, Raw::writing(None, api.aws.guard(account)), repository, digests).await;
+    }
+    let reply = answer?;
     let failed = reply.failures().iter().find(|it| {
         let code = it.failure_code().map_or("", |code| code.as_str());
         // Part of a manifest list that stays: it goes with the list.
@@ -63,4 +72,18 @@ pub(super) async fn delete(client: &Client, repository: &Repository, digests: &[
         return Err(error.into());
     }
     Ok(if reply.image_ids().is_empty() { Ensured::AlreadySo } else { Ensured::Changed })
+}
+
+async fn send(
+    api: &EcrApi,
+    raw: Raw,
+    repository: &Repository,
+    digests: &[Digest],
+) -> Result<BatchDeleteImageOutput, CallError> {
+    let ids =
+        digests.iter().map(|digest| ImageIdentifier::builder().image_digest(digest.to_string()).build()).collect();
+    let call = api.client.batch_delete_image().repository_name(repository.path()).set_image_ids(Some(ids));
+    api.take("ecr:BatchDeleteImage").await;
+    let sent = call.customize().interceptor(raw).send().await;
+    api.judged(sent.map_err(|error| aws::classify("ecr:BatchDeleteImage", &error))).await
 }

@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
-use crate::aws;
+use crate::aws::budget::Bucket;
+use crate::aws::{self, CallError, Shared};
 use crate::model::secret::Secret;
 use crate::model::snapshot::Why;
 use crate::ports::Clock;
@@ -28,6 +29,27 @@ pub(super) struct Login {
     pub(super) password: Secret<String>,
     renew_at: Timestamp,
     expires_at: Timestamp,
+}
+
+/// The API of one ECR, within the budget.
+#[derive(Clone)]
+pub(super) struct EcrApi {
+    pub(super) client: Client,
+    pub(super) region: Option<String>,
+    pub(super) aws: Shared,
+}
+
+impl EcrApi {
+    /// Waits until one call of `action` may be made.
+    pub(super) async fn take(&self, action: &str) {
+        self.aws.budget.take(self.region.as_deref(), Bucket::Images).await;
+        tracing::debug!(target: "holdfast::aws", action, region = self.region, "call");
+    }
+
+    /// Takes in what it came to.
+    pub(super) async fn judged<T>(&self, answer: Result<T, CallError>) -> Result<T, CallError> {
+        self.aws.judged(self.region.as_deref(), Bucket::Images, answer).await
+    }
 }
 
 /// Tokens by region.

@@ -13,6 +13,7 @@ use super::clean;
 use super::login::Logins;
 use super::oci::Oci;
 use super::rule::RegistryRule;
+use crate::aws::Shared;
 use crate::model::image::{Digest, Repository, Tag, TagSpec};
 use crate::model::snapshot::{Fact, RegistryImage, Why};
 use crate::plan::step::{Ensured, RegistryStep};
@@ -28,6 +29,8 @@ pub struct ImagesOptions {
     pub registries: Vec<RegistryRule>,
     /// Ages and ends are told by it.
     pub clock: Arc<dyn Clock>,
+    /// The budget of calls, and whose credentials are in use.
+    pub aws: Shared,
 }
 
 /// Every registry.
@@ -57,9 +60,9 @@ struct Known {
 impl Images {
     /// Nothing is asked, and no credentials are looked for, before the first question.
     pub fn new(options: ImagesOptions) -> Arc<Self> {
-        let ImagesOptions { registries, clock } = options;
+        let ImagesOptions { registries, clock, aws } = options;
         Arc::new(Self {
-            logins: Logins::new(registries, Arc::clone(&clock)),
+            logins: Logins::new(registries, Arc::clone(&clock), aws),
             oci: Oci::new(Arc::clone(&clock)),
             batches: Batches::default(),
             answers: Mutex::default(),
@@ -94,7 +97,7 @@ impl Registry for Images {
             }
         }
         let fact = match self.logins.ecr(repository.host()).await {
-            Some(client) => self.batches.resolve(&client, repository, &tag.tag).await,
+            Some(api) => self.batches.resolve(&api, repository, &tag.tag).await,
             None => self.oci.resolve(repository, &tag.tag, &self.logins).await,
         };
         *answer = Some(Known { fact: fact.clone(), at: self.clock.now() });
@@ -108,15 +111,15 @@ impl Registry for Images {
 
     async fn images(&self, repository: &Repository) -> Fact<Vec<RegistryImage>> {
         match self.logins.ecr(repository.host()).await {
-            Some(client) => clean::images(&client, repository).await,
+            Some(api) => clean::images(&api, repository).await,
             None => Fact::Unreadable(no_ecr(repository)),
         }
     }
 
     async fn perform(&self, step: &RegistryStep) -> Result<Ensured, StepError> {
-        let RegistryStep::DeleteImages { service: _, repository, digests } = step;
+        let RegistryStep::DeleteImages { account, service: _, repository, digests } = step;
         match self.logins.ecr(repository.host()).await {
-            Some(client) => clean::delete(&client, repository, digests).await,
+            Some(api) => clean::delete(&api, account.as_ref(), repository, digests).await,
             None => Err(StepError::refused(no_ecr(repository))),
         }
     }

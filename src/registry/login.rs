@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::docker_config;
-use super::ecr::Ecr;
+use super::ecr::{Ecr, EcrApi};
 use super::rule::{RegistryRule, Way, way};
+use crate::aws::Shared;
 use crate::model::snapshot::Why;
 use crate::ports::{Clock, Credentials};
 
@@ -12,11 +13,12 @@ use crate::ports::{Clock, Credentials};
 pub(super) struct Logins {
     rules: Vec<RegistryRule>,
     ecr: Ecr,
+    aws: Shared,
 }
 
 impl Logins {
-    pub(super) fn new(rules: Vec<RegistryRule>, clock: Arc<dyn Clock>) -> Self {
-        Self { rules, ecr: Ecr::new(clock) }
+    pub(super) fn new(rules: Vec<RegistryRule>, clock: Arc<dyn Clock>, aws: Shared) -> Self {
+        Self { rules, ecr: Ecr::new(clock), aws }
     }
 
     /// The credentials for `host`; none: anonymous.
@@ -32,10 +34,13 @@ impl Logins {
         }
     }
 
-    /// The ECR client of `host`; none where it is no ECR.
-    pub(super) async fn ecr(&self, host: &str) -> Option<aws_sdk_ecr::Client> {
+    /// The API of the ECR at `host`; none where it is no ECR.
+    pub(super) async fn ecr(&self, host: &str) -> Option<EcrApi> {
         match way(&self.rules, host) {
-            Way::Ecr { region } => Some(self.ecr.client(region.as_deref()).await),
+            Way::Ecr { region } => {
+                let client = self.ecr.client(region.as_deref()).await;
+                Some(EcrApi { client, region, aws: self.aws.clone() })
+            }
             Way::Anonymous | Way::DockerConfig(_) => None,
         }
     }

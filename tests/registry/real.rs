@@ -158,7 +158,11 @@ async fn inside_ministack() {
         region: Some("ap-northeast-2".to_owned()),
         auth: None,
     };
-    let images = Images::new(ImagesOptions { registries: vec![rule], clock: std::sync::Arc::new(WallClock) });
+    let images = Images::new(ImagesOptions {
+        registries: vec![rule],
+        clock: std::sync::Arc::new(WallClock),
+        aws: holdfast::aws::Shared::new(100),
+    });
     let repository = Repository::new(&format!("{host}/app")).unwrap();
     let credentials = images.credentials(&repository).await.unwrap().unwrap();
     assert_eq!(credentials.username, "AWS");

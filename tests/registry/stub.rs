@@ -134,7 +134,11 @@ impl Clock for Hand {
 }
 
 pub(crate) fn anonymous(clock: &Arc<Hand>) -> Arc<Images> {
-    Images::new(ImagesOptions { registries: Vec::new(), clock: Arc::<Hand>::clone(clock) })
+    Images::new(ImagesOptions {
+        registries: Vec::new(),
+        clock: Arc::<Hand>::clone(clock),
+        aws: holdfast::aws::Shared::new(100),
+    })
 }
 
 /// Images that know `USER` at `host` with `password`, and the folder their config.json lives in.
@@ -144,7 +148,14 @@ pub(crate) fn with_password(host: &str, password: &str, clock: &Arc<Hand>) -> (A
     let entry = serde_json::json!({"auths": {host: {"username": USER, "password": password}}});
     std::fs::write(&path, entry.to_string()).unwrap();
     let rule = RegistryRule { host: host.to_owned(), kind: None, region: None, auth: Some(Auth::DockerConfig(path)) };
-    (Images::new(ImagesOptions { registries: vec![rule], clock: Arc::<Hand>::clone(clock) }), dir)
+    (
+        Images::new(ImagesOptions {
+            registries: vec![rule],
+            clock: Arc::<Hand>::clone(clock),
+            aws: holdfast::aws::Shared::new(100),
+        }),
+        dir,
+    )
 }
 
 pub(crate) fn tag(text: &str) -> TagSpec {

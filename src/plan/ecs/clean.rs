@@ -34,7 +34,12 @@ pub fn surplus(service: &Service, snapshot: &Snapshot, memory: &Memory) -> Vec<V
     if digests.is_empty() {
         return vec![note];
     }
-    let step = RegistryStep::DeleteImages { service: service.name.clone(), repository: service.image.clone(), digests };
+    let step = RegistryStep::DeleteImages {
+        account: super::realm(service).account,
+        service: service.name.clone(),
+        repository: service.image.clone(),
+        digests,
+    };
     vec![vec![PlannedStep { step: Step::Registry(step), because }], note]
 }
 

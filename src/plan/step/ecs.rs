@@ -121,6 +121,8 @@ pub struct AlbStep {
 pub enum RegistryStep {
     /// These images are gone.
     DeleteImages {
+        /// The account the registry must be in; none: not guarded.
+        account: Option<String>,
         /// Whose they are.
         service: ServiceName,
         /// Where.
@@ -196,7 +198,7 @@ impl fmt::Display for AlbStep {
 impl fmt::Display for RegistryStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::DeleteImages { service: _, repository, digests } => {
+            Self::DeleteImages { account: _, service: _, repository, digests } => {
                 let short: Vec<&str> = digests.iter().map(Digest::short).collect();
                 write!(f, "delete {} of {repository}", short.join(", "))
             }

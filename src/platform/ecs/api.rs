@@ -11,16 +11,14 @@ use aws_sdk_ecs::types::{ServiceField, TaskDefinitionField};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::aws::budget::{Bucket, Budget};
-use crate::aws::identity::Identities;
-use crate::aws::raw::{Guard, Raw};
-use crate::aws::{self, CallError};
+use crate::aws::budget::Bucket;
+use crate::aws::raw::Raw;
+use crate::aws::{self, CallError, Shared};
 use crate::plan::step::ecs::Realm;
 
 /// ECS in every region that is asked for.
 pub(super) struct Api {
-    budget: Arc<Budget>,
-    identities: Arc<Identities>,
+    aws: Shared,
     regions: Mutex<HashMap<Option<String>, Arc<OnceCell<Clients>>>>,
 }
 
@@ -35,8 +33,8 @@ struct Clients {
 pub(super) type Answer = Result<Value, CallError>;
 
 impl Api {
-    pub(super) fn new(budget: Arc<Budget>, identities: Arc<Identities>) -> Self {
-        Self { budget, identities, regions: Mutex::default() }
+    pub(super) fn new(aws: Shared) -> Self {
+        Self { aws, regions: Mutex::default() }
     }
 
     async fn clients(&self, region: Option<&str>) -> Clients {
@@ -65,22 +63,11 @@ impl Api {
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let clients = self.clients(region).await;
-        self.budget.take(region, bucket).await;
+        self.aws.budget.take(region, bucket).await;
         tracing::debug!(target: "holdfast::aws", action, region, "call");
-        match call(clients, raw.clone()).await {
-            Ok(_) => {
-                self.budget.answered(region, bucket).await;
-                Ok(raw.reply().unwrap_or(Value::Null))
-            }
-            Err(error) => {
-                let error = aws::classify(action, &error);
-                if matches!(error, CallError::Throttled(_)) {
-                    let wait = self.budget.slow_down(region, bucket).await;
-                    tracing::debug!(target: "holdfast::aws", action, ?wait, "throttled");
-                }
-                Err(error)
-            }
-        }
+        let sent = call(clients, raw.clone()).await;
+        let answer = sent.map(|_| raw.reply().unwrap_or(Value::Null)).map_err(|error| aws::classify(action, &error));
+        self.aws.judged(region, bucket, answer).await
     }
 
     /// Sends one write: with credentials of the account the file names, asked for again when they have changed.
@@ -97,16 +84,13 @@ impl Api {
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let region = realm.region.as_deref();
-        let guard = realm
-            .account
-            .as_ref()
-            .map(|account| Guard { account: account.clone(), identities: Arc::clone(&self.identities) });
+        let guard = self.aws.guard(realm.account.as_ref());
         let raw = Raw::writing(Some(body), guard.clone());
         let answer = self.send(region, bucket, action, &raw, &call).await;
         if !raw.is_unconfirmed() {
             return answer;
         }
-        self.identities.ask(region).await.map_err(CallError::Transient)?;
+        self.aws.identities.ask(region).await.map_err(CallError::Transient)?;
         self.send(region, bucket, action, &Raw::writing(Some(body), guard), &call).await
     }
 
@@ -173,22 +157,15 @@ impl Api {
     /// Which of `names` are in ALARM now.
     pub(super) async fn alarming(&self, region: Option<&str>, names: Vec<String>) -> Result<Vec<String>, CallError> {
         let clients = self.clients(region).await;
-        self.budget.take(region, Bucket::Alarms).await;
+        self.aws.budget.take(region, Bucket::Alarms).await;
         tracing::debug!(target: "holdfast::aws", action = "cloudwatch:DescribeAlarms", region, "call");
         let state = aws_sdk_cloudwatch::types::StateValue::Alarm;
         // Without its type a composite alarm stays hidden.
         let types = [AlarmType::MetricAlarm, AlarmType::CompositeAlarm].to_vec();
         let call = clients.alarms.describe_alarms().set_alarm_names(Some(names)).set_alarm_types(Some(types));
         let call = call.state_value(state);
-        let sent = call.send().await.map_err(|error| aws::classify("cloudwatch:DescribeAlarms", &error));
-        let reply = match sent {
-            Err(error @ CallError::Throttled(_)) => {
-                self.budget.slow_down(region, Bucket::Alarms).await;
-                return Err(error);
-            }
-            other => other?,
-        };
-        self.budget.answered(region, Bucket::Alarms).await;
+        let answer = call.send().await.map_err(|error| aws::classify("cloudwatch:DescribeAlarms", &error));
+        let reply = self.aws.judged(region, Bucket::Alarms, answer).await?;
         let plain = reply.metric_alarms().iter().filter_map(|it| it.alarm_name().map(str::to_owned));
         let composite = reply.composite_alarms().iter().filter_map(|it| it.alarm_name().map(str::to_owned));
         Ok(plain.chain(composite).collect())

@@ -33,8 +33,7 @@ use definitions::Definitions;
 use sweep::{ClusterKey, Sweeps, unread};
 use tasks::Tasks;
 
-use crate::aws::budget::Budget;
-use crate::aws::identity::Identities;
+use crate::aws::Shared;
 use crate::model::colour::Group;
 use crate::model::ecs::seen::{Definition, EcsSeen, Owner, ServiceSeen};
 use crate::model::ecs::tags;
@@ -57,10 +56,8 @@ pub struct EcsOptions {
     pub resync: Duration,
     /// The URL of the event queue.
     pub queue: Option<String>,
-    /// The budget of calls.
-    pub budget: Arc<Budget>,
-    /// Whose credentials are in use.
-    pub identities: Arc<Identities>,
+    /// The budget of calls, and whose credentials are in use.
+    pub aws: Shared,
 }
 
 /// Which alarms of a service are in ALARM, and when that was asked.
@@ -82,8 +79,8 @@ pub struct Ecs {
 impl Ecs {
     /// Nothing is asked before the first look.
     pub fn new(options: EcsOptions) -> Arc<Self> {
-        let EcsOptions { controller, former, resync, queue, budget, identities } = options;
-        let api = Arc::new(Api::new(budget, identities));
+        let EcsOptions { controller, former, resync, queue, aws } = options;
+        let api = Arc::new(Api::new(aws));
         let ours = std::iter::once(controller.clone()).chain(former).collect();
         Arc::new_cyclic(|me| Self {
             sweeps: Sweeps::new(Arc::clone(&api), resync),

@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_sdk_elasticloadbalancingv2::Client;
 use tokio::sync::OnceCell;
 
-use crate::aws::budget::{Bucket, Budget};
-use crate::aws::{self, CallError};
+use crate::aws::budget::Bucket;
+use crate::aws::{self, CallError, Shared};
 
 /// Clients by region.
 pub(super) struct Api {
-    budget: Arc<Budget>,
+    pub(super) aws: Shared,
     clients: Mutex<HashMap<Option<String>, Arc<OnceCell<Client>>>>,
 }
 
 impl Api {
-    pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, clients: Mutex::default() }
+    pub(super) fn new(aws: Shared) -> Self {
+        Self { aws, clients: Mutex::default() }
     }
 
     /// The client, once the budget allows one call.
@@ -27,16 +27,11 @@ impl Api {
             Arc::clone(clients.entry(region.map(str::to_owned)).or_default())
         };
         let client = cell.get_or_init(|| async { Client::new(&aws::config(region).await) }).await.clone();
-        self.budget.take(region, Bucket::Balancer).await;
+        self.aws.budget.take(region, Bucket::Balancer).await;
         client
     }
 
     pub(super) async fn judged<T>(&self, region: Option<&str>, answer: Result<T, CallError>) -> Result<T, CallError> {
-        match &answer {
-            Ok(_) => self.budget.answered(region, Bucket::Balancer).await,
-            Err(CallError::Throttled(_)) => drop(self.budget.slow_down(region, Bucket::Balancer).await),
-            Err(_) => {}
-        }
-        answer
+        self.aws.judged(region, Bucket::Balancer, answer).await
     }
 }

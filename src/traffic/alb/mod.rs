@@ -24,10 +24,8 @@ use actions::{in_words, weights_of, with_weights};
 use api::Api;
 use rules::Rules;
 
-use crate::aws::budget::Budget;
-use crate::aws::identity::Identities;
-use crate::aws::raw::{Guard, Raw};
-use crate::aws::{self, CallError};
+use crate::aws::raw::Raw;
+use crate::aws::{self, CallError, Shared};
 use crate::model::colour::Group;
 use crate::model::ecs::AlbTraffic;
 use crate::model::ecs::seen::{AlbSeen, TargetsSeen};
@@ -38,7 +36,6 @@ use crate::ports::{LoadBalancer, StepError};
 /// Load balancers in every region that is asked for.
 pub struct Alb {
     api: Arc<Api>,
-    identities: Arc<Identities>,
     rules: Rules,
 }
 
@@ -47,9 +44,9 @@ type Actions = Result<Option<Vec<Action>>, CallError>;
 
 impl Alb {
     /// Nothing is asked before the first look.
-    pub fn new(budget: Arc<Budget>, identities: Arc<Identities>) -> Self {
-        let api = Arc::new(Api::new(budget));
-        Self { rules: Rules::new(Arc::clone(&api)), api, identities }
+    pub fn new(aws: Shared) -> Self {
+        let api = Arc::new(Api::new(aws));
+        Self { rules: Rules::new(Arc::clone(&api)), api }
     }
 
     /// The actions of a rule, or of a listener's default rule. None: it does not exist.
@@ -106,15 +103,14 @@ impl Alb {
     }
 
     async fn write(&self, step: &AlbStep, actions: Vec<Action>) -> Result<(), CallError> {
-        let account = step.realm.account.clone();
-        let guard = account.map(|account| Guard { account, identities: Arc::clone(&self.identities) });
+        let guard = self.api.aws.guard(step.realm.account.as_ref());
         let region = step.traffic.region.as_deref();
         let raw = Raw::writing(None, guard.clone());
         let answer = self.send(step, actions.clone(), raw.clone()).await;
         if !raw.is_unconfirmed() {
             return self.api.judged(region, answer).await;
         }
-        self.identities.ask(region).await.map_err(CallError::Transient)?;
+        self.api.aws.identities.ask(region).await.map_err(CallError::Transient)?;
         let answer = self.send(step, actions, Raw::writing(None, guard)).await;
         self.api.judged(region, answer).await
     }
