@@ -211,6 +211,9 @@ fn in_place(it: &Situation<'_>, out: &mut Decision, release: &Release, group: Gr
         if matches!(it.service.rollout.strategy, Strategy::BlueGreen) {
             out.stage.push_str(" (no bake in place)");
         }
+    } else if committed.is_none() && it.service.replicas == 0 && it.service.ecs.is_some() {
+        // No task of it will run, and the service is set to it all the same.
+        begin(it, out, release, group);
     }
     let there = progress == Progress::Ready
         || (it.service.replicas == 0 && it.groups.get(&group).is_none_or(|g| g.containers == 0));

@@ -207,6 +207,8 @@ fn write_change(f: &mut fmt::Formatter<'_>, change: &MemoryChange) -> fmt::Resul
             Some(from) if from != switch.to => write!(f, "open the switch {from} -> {}", switch.to),
             _ => write!(f, "open a change of the servers of {}", switch.to),
         },
+        // A listener rule has no workers to load it.
+        MemoryChange::ConfirmSwitch(confirmed) if confirmed.workers.is_empty() => write!(f, "confirm the switch"),
         MemoryChange::ConfirmSwitch(confirmed) => {
             write!(f, "confirm the switch: loaded by {}", counted(confirmed.workers.len(), "new worker"))
         }

@@ -1,5 +1,6 @@
 //! The rules of a rollout, each as a transcript.
 
+mod ecs;
 mod property;
 mod rules;
 mod world;

@@ -10,6 +10,8 @@ use crate::platform::sandbox::Sandbox;
 pub struct EcsState {
     /// `family:revision` it is set to.
     pub definition: String,
+    /// The tag of the release that task definition was registered for; empty where nobody here did.
+    pub tag: String,
     /// The wanted number of tasks.
     pub desired: u32,
     /// Tasks that run.
@@ -29,7 +31,10 @@ impl Sandbox {
     pub fn ecs_service(&self, cluster: &str, name: &str) -> Option<EcsState> {
         let state = self.state();
         let it = state.ecs.services.get(&key(cluster, name))?;
+        let definition = state.ecs.definitions.get(it.definition());
+        let tag = definition.and_then(|(definition, _)| definition.tags.get(crate::model::ecs::tags::TAG).cloned());
         Some(EcsState {
+            tag: tag.unwrap_or_default(),
             definition: crate::plan::step::revision(it.definition()).to_owned(),
             desired: it.desired,
             running: it.running(),
