@@ -56,6 +56,15 @@ impl Group {
         }
     }
 
+    /// ` on blue` for people; nothing where there is only one group.
+    pub const fn on(self) -> &'static str {
+        match self {
+            Self::Only => "",
+            Self::Blue => " on blue",
+            Self::Green => " on green",
+        }
+    }
+
     /// Reads what `Display` writes.
     pub fn parse(text: &str) -> Option<Self> {
         match text {

@@ -207,7 +207,7 @@ fn in_place(it: &Situation<'_>, out: &mut Decision, release: &Release, group: Gr
         }
         begin(it, out, release, group);
         fail_if_failing(it, out, release, group, &progress);
-        out.stage = format!("replacing {group} in place");
+        out.stage = format!("replacing in place{}", group.on());
         if matches!(it.service.rollout.strategy, Strategy::BlueGreen) {
             out.stage.push_str(" (no bake in place)");
         }

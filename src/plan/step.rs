@@ -188,11 +188,13 @@ impl fmt::Display for Step {
 fn write_change(f: &mut fmt::Formatter<'_>, change: &MemoryChange) -> fmt::Result {
     match change {
         MemoryChange::Attempt(attempt) => {
-            write!(f, "begin rollout of {} on {} ({})", attempt.release.tag, attempt.group, attempt.release.hash())
+            let (tag, on, hash) = (&attempt.release.tag, attempt.group.on(), attempt.release.hash());
+            write!(f, "begin rollout of {tag}{on} ({hash})")
         }
         MemoryChange::EndAttempt => write!(f, "end the rollout"),
         MemoryChange::Commit(committed) => {
-            write!(f, "commit {} on {} ({})", committed.release.tag, committed.group, committed.release.hash())
+            let (tag, on, hash) = (&committed.release.tag, committed.group.on(), committed.release.hash());
+            write!(f, "commit {tag}{on} ({hash})")
         }
         MemoryChange::Quarantine(release, why) => write!(f, "quarantine {} ({release}): {}", why.tag, why.why),
         MemoryChange::Release(release) => write!(f, "lift the quarantine of {release}"),

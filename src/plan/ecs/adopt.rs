@@ -33,7 +33,12 @@ pub fn plan(facts: &Facts<'_>) -> Option<Plan> {
         return None;
     }
     if seen.is_deploying() {
-        let deadline = after(facts.now, facts.service.rollout.progress_deadline);
+        // One that takes longer than a rollout of ours may is no reason to wait, and nothing to adopt.
+        let begun = seen.primary().and_then(|it| it.created_at)?;
+        let deadline = after(begun, facts.service.rollout.progress_deadline);
+        if deadline <= facts.now {
+            return None;
+        }
         let last = Some("a deployment nobody here began is under way".to_owned());
         let (healthy, wanted) = (seen.running.min(seen.desired), seen.desired);
         return Some(Plan::waiting(vec![Hold::AwaitingHealth { group, healthy, wanted, last, deadline }]));

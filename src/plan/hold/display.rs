@@ -13,7 +13,7 @@ impl fmt::Display for Hold {
                 write!(f, "paused by {by} since {since:.0}; nothing is changed until `holdfast resume`")
             }
             Self::AwaitingHealth { group, healthy, wanted, last, deadline } => {
-                write!(f, "waiting for {group}: {healthy} of {wanted} healthy, until {deadline:.0}")?;
+                write!(f, "waiting{}: {healthy} of {wanted} healthy, until {deadline:.0}", group.on())?;
                 match last {
                     Some(last) => write!(f, "; last answer: {last}"),
                     None => Ok(()),
