@@ -228,6 +228,52 @@ fn a_sandbox_settles_once_and_says_what_it_did() {
     assert!(!dir.path().join("state/control.sock").exists(), "the socket is taken away at the end");
 }
 
+const ECS: &str = "\
+services:
+  plog-api:
+    image: 123456789012.dkr.ecr.ap-northeast-2.amazonaws.com/plog-back
+    tag: \"2024.11.22\"
+    replicas: 2
+    ecs: {cluster: plog-cluster, service: plog-api, container: plog-back, env: {SPRING_PROFILES_ACTIVE: dev}}
+    rollout: {strategy: rolling}
+";
+
+#[test]
+fn a_sandbox_has_ecs_and_adopts_what_the_file_names() {
+    let dir = with(ECS);
+    let args = ["run", "desired", "--sandbox", "--once", "--listen=none", "--state-dir=state"];
+    let ended = run(dir.path(), &args);
+    assert_eq!(ended.code, 1);
+    assert!(ended.err.contains("controller"), "its marks need a name: {}", ended.err);
+    let ended = run(dir.path(), &[&args[..], &["--controller=demo"]].concat());
+    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+    for told in ["commit initial", "plog-api:1 -> plog-api:2 (rolls tasks)", "settled: 2024.11.22"] {
+        assert!(ended.out.contains(told), "no `{told}` in {}", ended.out);
+    }
+    fs::write(dir.path().join("desired/api.yaml"), ECS.replace("\"2024.11.22\"", "crash-1")).unwrap();
+    let ended = run(dir.path(), &[&args[..], &["--controller=demo"]].concat());
+    assert_eq!(ended.code, 2, "{}{}", ended.out, ended.err);
+    assert!(ended.out.contains("Quarantined"), "{}", ended.out);
+}
+
+#[test]
+fn a_sandbox_has_a_load_balancer_with_two_colours() {
+    let arn = "arn:aws:elasticloadbalancing:ap-northeast-2:123456789012";
+    let traffic = format!(
+        "traffic: {{alb: {{rule: \"{arn}:listener-rule/app/plog/1/2/3\", \
+         targetGroups: {{blue: \"{arn}:targetgroup/blue/1\", green: \"{arn}:targetgroup/green/1\"}}}}}}\n    \
+         rollout: {{bake: 1s, drain: 1s}}"
+    );
+    let file = ECS.replace("rollout: {strategy: rolling}", &traffic);
+    let dir = with(&file.replace("service: plog-api,", "services: {blue: plog-api, green: plog-api-green},"));
+    let args = ["run", "desired", "--sandbox", "--once", "--listen=none", "--state-dir=state", "--controller=demo"];
+    let ended = run(dir.path(), &args);
+    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+    for told in ["create plog-cluster/plog-api-green", "send requests to blue 0 %, green 100 %", "Baking"] {
+        assert!(ended.out.contains(told), "no `{told}` in {}", ended.out);
+    }
+}
+
 #[test]
 fn the_tour_runs_to_its_end_without_docker() {
     // Its name is the controller's id; the tour itself makes the folder and takes it away.

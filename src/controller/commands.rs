@@ -122,7 +122,11 @@ pub(super) async fn command(
             hint: "look at the state folder (`stateDir`): is it full or read-only?".into(),
             kind: CommandErrorKind::Internal,
         };
-        core.memory.remember(name, change).await.map_err(internal)?;
+        if let Err(why) = core.memory.remember(name, change).await {
+            // What was remembered before it holds, and is not left to the next sweep.
+            core.commanded(name, &format!("command: {verb}"));
+            return Err(internal(why));
+        }
         let revision = core.order(name).map(|order| order.revision);
         if let Some(revision) = revision {
             super::history::follow(core, name, &before, change, &format!("{verb} by {by}"), &revision).await;
