@@ -295,13 +295,7 @@ impl Entry {
         self.observe(Fact::Seen(Arc::new(kept(description))), at);
     }
 
-    fn observe(&mut self, mut description: Fact<Arc<Value>>, at: Instant) {
-        // The last hundred events are most of a description, and nothing is decided on them.
-        if let Fact::Seen(description) = &mut description
-            && let Some(map) = Arc::make_mut(description).as_object_mut()
-        {
-            map.remove("events");
-        }
+    fn observe(&mut self, description: Fact<Arc<Value>>, at: Instant) {
         let deploying = description.seen().is_some_and(|it| is_moving(it));
         self.deploying_since = deploying.then(|| self.deploying_since.unwrap_or(at));
         self.polled_at = at;
