@@ -257,7 +257,12 @@ fn serving(facts: &Facts<'_>) -> Result<Option<Group>, Hold> {
     }
     match only {
         Some(group) => Ok(facts.of(group).filter(|it| it.running > 0).map(|_| group)),
-        None if facts.service.active_colour.is_some() => Ok(facts.service.active_colour.map(Group::from)),
+        // A colour without a task serves nobody, whatever its share.
+        None if facts.service.active_colour.is_some() => {
+            let runs = |group: &Group| facts.of(*group).is_some_and(|it| it.running > 0);
+            let declared = facts.service.active_colour.map(Group::from);
+            Ok(declared.into_iter().chain(facts.ecs.services.keys().copied()).find(runs))
+        }
         None => Err(Hold::ColourUnknown),
     }
 }

@@ -183,6 +183,16 @@ fn lost_memory_with_split_weights_holds_until_a_colour_is_declared() {
 }
 
 #[test]
+fn a_declared_colour_that_does_not_exist_serves_nobody_whatever_its_share() {
+    let mut world = World::new(colours("initial", 1));
+    world.aws.edit_weights(RULE, &[("tg/blue", 50), ("tg/green", 50)]);
+    world.service.active_colour = Some(Colour::Green);
+    world.run();
+    assert!(world.plan().is_settled(), "{:#?}", world.plan());
+    assert_eq!(world.weights(), all_to("tg/green"));
+}
+
+#[test]
 fn lost_memory_with_clear_weights_is_rebuilt_without_a_call() {
     let mut world = World::settled(colours("v1", 2));
     world.memory = Memory::default();
