@@ -11,13 +11,16 @@ MINISTACK ?= $(CURDIR)/target/test-venv/bin/ministack
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test unit bench deny check-deploy fmt lint build clean-demo
+.PHONY: help demo demo-ecs test unit bench deny check-deploy fmt lint build clean-demo
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
 
 demo: ## a tour on this machine: deploy, edit, kill, tamper, roll back (installs Docker and nginx if it may)
 	@scripts/demo.sh
+
+demo-ecs: ## the same on ECS: an AWS emulator with real containers (installs Docker and the emulator if it may)
+	@scripts/demo-ecs.sh
 
 build: ## the release binary, target/release/holdfast
 	cargo build --release --locked
@@ -33,7 +36,7 @@ test: ## every test, those against the real Docker Engine, nginx, registry and A
 unit: ## the tests that need nothing but the toolchain
 	cargo test --locked
 
-bench: ## the figures of README.md, against the floor, in one run (needs Docker and nginx; about 10 minutes)
+bench: ## the figures of README.md, against the floor, in one run (installs Docker, nginx, an AWS emulator; about 20 minutes)
 	scripts/provision.sh --for bench
 	cargo build --release --locked
 	benches/run.sh
@@ -51,5 +54,6 @@ lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-clean-demo: ## remove whatever an interrupted demo left
+clean-demo: ## remove whatever an interrupted tour left
 	@scripts/demo.sh --clean
+	@scripts/demo-ecs.sh --clean

@@ -12,19 +12,11 @@ export LC_ALL=C
 home=${HOLDFAST_DEMO_HOME:-/tmp/holdfast-demo}
 controller_id=$(basename "$home")
 service=hello
-config="$home/holdfast.yaml"
 file="$home/desired-state/hello.yaml"
 servers="$home/nginx/hello.servers"
-log="$home/holdfast.log"
 answers="$home/answers"
-started_dockerd=""
-pids=()
-
-if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' plain=$'\e[0m'; else bold="" dim="" red="" green="" plain=""; fi
-chapter() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
-note() { printf '   %s\n' "$*"; }
-good() { printf '   %s✓ %s%s\n' "$green" "$*" "$plain"; }
-bad() { printf '   %s✗ %s%s\n' "$red" "$*" "$plain" >&2; }
+# shellcheck source=scripts/demo-lib.sh
+. scripts/demo-lib.sh
 
 remove_containers() {
     local ids
@@ -37,43 +29,9 @@ remove_containers() {
     [ -z "$images" ] || docker rmi $images >/dev/null 2>&1 || true
 }
 
-stop_pid_file() { # FILE SIGNAL
-    local pid
-    [ -s "$1" ] || return 0
-    pid=$(cat "$1")
-    kill "-$2" "$pid" 2>/dev/null || return 0
-    local deadline=$((SECONDS + 15))
-    while kill -0 "$pid" 2>/dev/null && [ $SECONDS -lt $deadline ]; do sleep 0.05; done
-}
-
-clean() {
-    rm -f "$home/load.on"
-    stop_pid_file "$home/holdfast.pid" TERM
-    local pid
-    for pid in ${pids[@]+"${pids[@]}"}; do
-        kill "$pid" 2>/dev/null || true
-        # Reaped here, so that the shell does not report how it ended.
-        wait "$pid" 2>/dev/null || true
-    done
-    pids=()
+clean_platform() {
     command -v docker >/dev/null 2>&1 && remove_containers
     stop_pid_file "$home/nginx/nginx.pid" QUIT
-    if [ -n "$started_dockerd" ]; then
-        stop_pid_file "$root/target/provision/dockerd.pid" TERM
-        rm -f "$root/target/provision/dockerd.pid"
-    fi
-    rm -rf "$home"
-}
-
-finish() {
-    local status=$?
-    trap - EXIT INT TERM
-    if [ $status -ne 0 ] && [ -s "$log" ]; then
-        bad "the tour stopped early; the last lines of the controller:"
-        tail -n 15 "$log" >&2
-    fi
-    clean
-    exit $status
 }
 
 if [ "${1:-}" = --clean ]; then
@@ -86,43 +44,17 @@ sandbox=false
 
 # ---- what is needed -------------------------------------------------------------------------------------------------
 
-binary=${HOLDFAST_BIN:-}
-if [ -z "$binary" ]; then
-    binary=target/release/holdfast
-    if [ ! -x "$binary" ] || [ -n "$(find src Cargo.toml Cargo.lock -newer "$binary" -print -quit)" ]; then
-        echo "demo: building holdfast (the first time takes a few minutes)"
-        # With a terminal cargo shows how far it is; without one its list of crates would bury the tour.
-        if [ -t 2 ]; then cargo build --locked; else cargo build --locked --quiet; fi
-        binary=target/debug/holdfast
-    fi
+find_binary
+if ! $sandbox && ! provision demo; then
+    sandbox=true
+    printf '\n%sNOTICE: Docker or nginx cannot run here, so this is the in-memory sandbox: the same controller, pretended containers.%s\n' "$bold" "$plain"
 fi
-binary=$(realpath "$binary")
-holdfast() { local verb=$1; shift; "$binary" "$verb" --config "$config" "$@"; }
-
-if ! $sandbox; then
-    engine_before=true
-    docker info >/dev/null 2>&1 || engine_before=false
-    if scripts/provision.sh --for demo; then
-        $engine_before || started_dockerd=yes
-    else
-        sandbox=true
-        printf '\n%sNOTICE: Docker or nginx cannot run here, so this is the in-memory sandbox: the same controller, pretended containers.%s\n' "$bold" "$plain"
-    fi
-fi
-
-trap finish EXIT
-trap 'exit 130' INT TERM
-clean_keep=$started_dockerd; started_dockerd=""; clean; started_dockerd=$clean_keep
+begin
 mkdir -p "$home/desired-state" "$home/nginx" "$home/state" "$home/env"
 cp desired-state/demo/*.yaml "$home/desired-state/"
 sed -i "s#/tmp/holdfast-demo#$home#; s#image: holdfast-demo#image: $controller_id#" "$home"/desired-state/*.yaml
 [ -f "$file" ] || { bad "desired-state/demo/hello.yaml is missing"; exit 1; }
 
-free_port() { # the first port from $1 on that nobody listens on
-    local port=$1
-    while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
-    echo "$port"
-}
 web=$(free_port 18080)
 api=$(free_port 17400)
 url="http://127.0.0.1:$web/"
@@ -164,30 +96,7 @@ CONF
 
 # ---- looking --------------------------------------------------------------------------------------------------------
 
-status_json() { holdfast status -o json 2>/dev/null | tr -d ' \n' || true; }
-
-# Waits for a condition, never for a time: until "$@" succeeds, SECONDS bounded.
-until_true() { # SECONDS WHAT COMMAND...
-    local deadline=$((SECONDS + $1)) what=$2
-    shift 2
-    until "$@"; do
-        if [ $SECONDS -ge $deadline ]; then bad "waited in vain for: $what"; holdfast status >&2 || true; return 1; fi
-        if [ -s "$home/holdfast.pid" ] && ! kill -0 "$(cat "$home/holdfast.pid")" 2>/dev/null; then bad "the controller ended"; return 1; fi
-        sleep 0.05
-    done
-}
-says() { grep -qE "$1" <<<"$(status_json)"; }
-serves() { local state; state=$(status_json); grep -q "\"serving\":{\"tag\":\"$1\"" <<<"$state" && grep -qE '"phase":"(Settled|Degraded)"' <<<"$state"; }
-settled() { says '"phase":"Settled"'; }
-revision() { sed -E 's/.*"source":\{[^}]*"revision":"([^"]*)".*/\1/' <<<"$(status_json)"; }
-another_revision() { [ "$(revision)" != "$1" ]; }
 count_is() { [ "$(docker ps -aq --filter "label=holdfast.controller=$controller_id" | wc -l)" -eq "$1" ]; }
-answer_is() { [ "$(curl -s --max-time 2 "$url" || true)" = "$1" ]; }
-edit() { # like the CI job: one line of one file
-    note "${dim}\$ holdfast set $service $* --path desired-state${plain}"
-    "$binary" set "$service" "$@" --path "$home/desired-state" --config "$config" >/dev/null
-}
-show_answer() { note "${dim}\$ curl $url${plain}  ->  ${bold}$(curl -s --max-time 2 "$url" || echo 'no answer')${plain}"; }
 containers() { docker ps -a --filter "label=holdfast.controller=$controller_id" --format '   {{.Names}}  {{.Image}}  {{.Status}}'; }
 
 load() {
@@ -199,15 +108,6 @@ load() {
         done
     ) &
     pids+=($!)
-}
-
-run_controller() {
-    "$binary" run --config "$config" "$@" >"$log" 2>&1 &
-    echo $! >"$home/holdfast.pid"
-    # What the controller says, as it says it.
-    tail -n +1 -F "$log" 2>/dev/null | sed -u "s/^/   ${dim}| /; s/\$/${plain}/" &
-    pids+=($!)
-    until_true 20 "the controller to answer" says '"schemaVersion"'
 }
 
 # ---- the tour -------------------------------------------------------------------------------------------------------

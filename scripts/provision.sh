@@ -7,16 +7,18 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 state="$root/target/provision"
 log="$state/dockerd.log"
 venv="$root/target/test-venv"
-purpose=test
+bench_venv="$root/target/bench-venv"
+purpose="test"
 check=false
 
 usage() {
     cat <<'TEXT'
-usage: scripts/provision.sh [--check] [--for demo|bench|test]
+usage: scripts/provision.sh [--check] [--for demo|demo-ecs|bench|test]
 
 Installs what is missing and starts dockerd when no engine answers. Says what it is going to install before it does.
   --check     only report; exit 0 when all is there, 1 when something is missing
-  --for WHAT  demo (Docker, nginx, curl) | bench (adds wrk) | test (adds a registry, git, openssl and an AWS emulator; default)
+  --for WHAT  demo (Docker, nginx, curl) | demo-ecs (Docker, curl, an AWS emulator) | bench (demo, wrk, an AWS emulator and
+              the clients it is compared with) | test (adds a registry, git, openssl and an AWS emulator; default)
 TEXT
 }
 
@@ -38,16 +40,26 @@ fail() {
 }
 
 # command:package, in the order they are needed.
-needs=(cc:build-essential curl:curl iptables:iptables dockerd:docker.io docker:docker.io nginx:nginx-light)
+needs=(cc:build-essential curl:curl iptables:iptables dockerd:docker.io docker:docker.io)
+venvs=()
 case "$purpose" in
-    demo) ;;
-    bench) needs+=(wrk:wrk python3:python3) ;;
-    test) needs+=(ip:iproute2 pkill:procps busybox:busybox-static wrk:wrk docker-registry:docker-registry git:git openssl:openssl python3:python3) ;;
-    *) fail "--for expects demo, bench or test, not \`$purpose\`" ;;
+    demo) needs+=(nginx:nginx-light) ;;
+    demo-ecs) needs+=(python3:python3); venvs=("$venv") ;;
+    bench) needs+=(nginx:nginx-light wrk:wrk python3:python3); venvs=("$venv" "$bench_venv") ;;
+    test) venvs=("$venv"); needs+=(nginx:nginx-light ip:iproute2 pkill:procps busybox:busybox-static wrk:wrk docker-registry:docker-registry git:git openssl:openssl python3:python3) ;;
+    *) fail "--for expects demo, demo-ecs, bench or test, not \`$purpose\`" ;;
 esac
 
 # /usr/sbin is not on everybody's PATH, and that is where these live.
 export PATH="$PATH:/usr/sbin:/sbin"
+
+# What a venv holds, and the program that shows it is there.
+packages_of() { case "$1" in "$venv") echo "ministack docker cbor2" ;; *) echo "boto3 ecs-deploy==1.17.0" ;; esac; }
+program_of() { case "$1" in "$venv") echo "$1/bin/ministack" ;; *) echo "$1/bin/ecs" ;; esac; }
+missing_venvs() {
+    local it
+    for it in ${venvs[@]+"${venvs[@]}"}; do [ -x "$(program_of "$it")" ] || echo "$it"; done
+}
 
 missing_packages() {
     local need package found=""
@@ -58,7 +70,7 @@ missing_packages() {
         fi
     done
     # `python3 -m venv` is a package of its own on Debian.
-    if [ "$purpose" = test ] && [ ! -x "$venv/bin/ministack" ] && ! python3 -c 'import ensurepip' 2>/dev/null; then
+    if [ -n "$(missing_venvs)" ] && ! python3 -c 'import ensurepip' 2>/dev/null; then
         found="$found python3-venv"
     fi
     echo "${found# }"
@@ -66,21 +78,23 @@ missing_packages() {
 
 engine_answers() { docker info --format '{{.ServerVersion}}' 2>/dev/null | grep -q '^[0-9]'; }
 
+ready() {
+    local server=""
+    if command -v nginx >/dev/null 2>&1; then server=", $(nginx -v 2>&1 | sed 's/^nginx version: //')"; fi
+    say "ready: engine $(docker info --format '{{.ServerVersion}}')$1$server"
+}
+
 if ! command -v cargo >/dev/null 2>&1; then
     fail "cargo is not installed" "install Rust 1.95 or newer from https://rustup.rs, then run this again"
 fi
 
 missing=$(missing_packages)
-wants_venv=false
-if [ "$purpose" = test ] && [ ! -x "$venv/bin/ministack" ]; then wants_venv=true; fi
 
 if $check; then
     status=0
     if [ -n "$missing" ]; then say "missing packages: $missing"; status=1; else say "every package is installed"; fi
     if engine_answers; then say "a container engine answers"; else say "no container engine answers"; status=1; fi
-    if [ "$purpose" = test ]; then
-        if $wants_venv; then say "the AWS emulator is missing in $venv"; status=1; else say "the AWS emulator is installed"; fi
-    fi
+    for it in $(missing_venvs); do say "missing in $it: $(packages_of "$it")"; status=1; done
     exit $status
 fi
 
@@ -107,17 +121,18 @@ if [ -n "$missing" ]; then
     [ -z "$still" ] || fail "installed, yet still missing: $still" "look at $state/apt.log"
 fi
 
-# A test venv with the emulator of ECR and STS. It is no reason to stop the demo, so only the tests ask for it.
-if $wants_venv; then
-    say "installing the AWS emulator (ministack) into $venv"
+# The AWS emulator, and the clients Holdfast is compared with: Python, each in a venv of its own.
+for it in $(missing_venvs); do
+    say "installing $(packages_of "$it") into $it"
     mkdir -p "$state"
-    python3 -m venv "$venv" >"$state/venv.log" 2>&1 || fail "python3 -m venv failed: $(tail -n 2 "$state/venv.log" | tr '\n' ' ')"
-    "$venv/bin/pip" install -q --disable-pip-version-check ministack docker >>"$state/venv.log" 2>&1 \
-        || fail "pip install ministack docker failed: $(tail -n 2 "$state/venv.log" | tr '\n' ' ')" "the whole log is $state/venv.log"
-fi
+    python3 -m venv "$it" >"$state/venv.log" 2>&1 || fail "python3 -m venv failed: $(tail -n 2 "$state/venv.log" | tr '\n' ' ')"
+    # shellcheck disable=SC2046
+    "$it/bin/pip" install -q --disable-pip-version-check $(packages_of "$it") >>"$state/venv.log" 2>&1 \
+        || fail "pip install $(packages_of "$it") failed: $(tail -n 2 "$state/venv.log" | tr '\n' ' ')" "the whole log is $state/venv.log"
+done
 
 if engine_answers; then
-    say "ready: engine $(docker info --format '{{.ServerVersion}}'), $(nginx -v 2>&1 | sed 's/^nginx version: //')"
+    ready ""
     exit 0
 fi
 
@@ -142,4 +157,4 @@ until engine_answers; do
     # Nothing signals readiness from outside but its answer: ask again shortly.
     sleep 0.2
 done
-say "ready: engine $(docker info --format '{{.ServerVersion}}') (pid $pid), $(nginx -v 2>&1 | sed 's/^nginx version: //')"
+ready " (pid $pid)"

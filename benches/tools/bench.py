@@ -2,174 +2,17 @@
 """The figures of README.md: what Holdfast needs, beside what the same work by hand needs, in the same run."""
 
 import argparse
-import http.client
 import json
 import os
 import shutil
-import signal
-import statistics
 import subprocess
-import sys
-import tempfile
 import time
 
-IMAGE = "holdfast-bench"
-ID = "holdfast-bench"
-WEB, API, PORTS, HAND = 23900, 23901, "23920-23999", 23910
+from common import Load, get, keep_tables, median, ms, print_kept, resident, say, sh, table, ticks, until
+from world import API, ID, IMAGE, WEB, World
+
+HAND = 23910
 SEED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "seed.sh")
-
-
-def sh(*argv, check=True):
-    done = subprocess.run(argv, capture_output=True, text=True)
-    if check and done.returncode != 0:
-        raise SystemExit(f"error: {' '.join(argv)}: {done.stderr.strip()}")
-    return done.stdout.strip()
-
-
-def get(port, path="/", timeout=2):
-    """Status and body, or (0, "") when nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-    try:
-        connection.request("GET", path, headers={"Connection": "close"})
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode(errors="replace").strip()
-    except (OSError, http.client.HTTPException):
-        return 0, ""
-    finally:
-        connection.close()
-
-
-def until(what, met, seconds=60, gap=0.001):
-    give_up = time.monotonic() + seconds
-    while not met():
-        if time.monotonic() > give_up:
-            raise SystemExit(f"error: waited {seconds} s in vain for {what}")
-        time.sleep(gap)
-
-
-def median(figures):
-    return statistics.median(figures)
-
-
-def table(title, rows, head):
-    print(f"\n{title}")
-    widths = [max(len(str(row[i])) for row in [head, *rows]) for i in range(len(head))]
-    for row in [head, ["-" * width for width in widths], *rows]:
-        print("| " + " | ".join(str(cell).ljust(width) for cell, width in zip(row, widths)) + " |")
-    sys.stdout.flush()
-
-
-def ms(seconds):
-    return f"{seconds * 1000:.0f} ms"
-
-
-class World:
-    """A folder, an nginx and a controller of the benchmark's own."""
-
-    def __init__(self, binary, resync="5s", web=WEB):
-        self.binary, self.resync, self.web = binary, resync, web
-        self.home = tempfile.mkdtemp(prefix="holdfast-bench-")
-        os.chmod(self.home, 0o755)
-        for folder in ("desired", "state", "nginx", "env"):
-            os.mkdir(self.path(folder))
-        self.servers, self.conf, self.pid = self.path("nginx/api.servers"), self.path("nginx/nginx.conf"), self.path("nginx/pid")
-        self.controller = None
-        self.config = self.path("holdfast.yaml")
-        with open(self.config, "w") as file:
-            file.write(
-                f"controller: {ID}\nsource: {self.home}/desired\nstateDir: {self.home}/state\nlisten: 127.0.0.1:{API}\n"
-                f"resync: {resync}\nports: {PORTS}\nenvRoot: {self.home}/env\n"
-                f"nginx: {{binary: nginx, config: {self.conf}, pid: {self.pid}}}\n"
-            )
-
-    def path(self, name):
-        return os.path.join(self.home, name)
-
-    def __enter__(self):
-        self.remove_containers()
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-        if os.path.exists(self.pid):
-            sh("nginx", "-c", self.conf, "-s", "stop", check=False)
-        self.remove_containers()
-        shutil.rmtree(self.home, ignore_errors=True)
-
-    def remove_containers(self):
-        for filter_ in (f"label=holdfast.controller={ID}", "name=^hfbench-"):
-            ids = sh("docker", "ps", "-aq", "--filter", filter_).split()
-            if ids:
-                sh("docker", "rm", "-f", "-v", *ids, check=False)
-
-    def start_nginx(self, servers="server 127.0.0.1:1 down;\n"):
-        self.write_servers(servers)
-        folder = self.path("nginx")
-        with open(self.conf, "w") as file:
-            file.write(
-                f"user root;\npid {self.pid};\nerror_log {folder}/error.log warn;\nworker_processes 2;\n"
-                "worker_shutdown_timeout 8s;\nevents { worker_connections 1024; }\nhttp { access_log off; keepalive_requests 1000000;\n"
-                + "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-                + f"upstream api {{ include {self.servers}; keepalive 32; }}\n"
-                f"server {{ listen 127.0.0.1:{self.web}; location / {{ proxy_pass http://api; proxy_http_version 1.1; "
-                "proxy_set_header Connection ''; } } }\n"
-            )
-        sh("nginx", "-c", self.conf)
-        until("nginx", lambda: get(self.web)[0] != 0)
-
-    def write_servers(self, text):
-        with open(self.servers + ".new", "w") as file:
-            file.write(text)
-        os.rename(self.servers + ".new", self.servers)
-
-    def reload(self):
-        sh("nginx", "-c", self.conf, "-s", "reload")
-
-    def workers(self):
-        with open(self.pid) as file:
-            master = file.read().strip()
-        with open(f"/proc/{master}/task/{master}/children") as file:
-            return frozenset(file.read().split())
-
-    def desire(self, tag, replicas=1, colour=None, bake="1s", nginx=True):
-        lines = [
-            "services:", "  api:", f"    image: {IMAGE}", f"    tag: {tag}", f"    replicas: {replicas}",
-            *([f"    activeColour: {colour}"] if colour else []),
-            "    docker: {pull: never, port: 8080}",
-            "    health: {http: {path: /healthz}, successes: 1}",
-            *([f"    traffic: {{nginx: {{file: {self.servers}}}}}", f"    rollout: {{drain: 3s, bake: {bake}}}"]
-              if nginx else ["    rollout: {strategy: rolling}"]),
-        ]
-        with open(self.path("desired.new"), "w") as file:
-            file.write("\n".join(lines) + "\n")
-        os.rename(self.path("desired.new"), self.path("desired/api.yaml"))
-
-    def start(self):
-        log = open(self.path("log"), "ab")
-        self.controller = subprocess.Popen([self.binary, "run", "--config", self.config], stdout=log, stderr=log)
-        until("the controller", lambda: self.status() is not None, gap=0.01)
-
-    def stop(self):
-        if self.controller:
-            self.controller.send_signal(signal.SIGTERM)
-            self.controller.wait(30)
-            self.controller = None
-
-    def status(self):
-        code, body = get(API, "/api/v1/services")
-        services = json.loads(body)["services"] if code == 200 else []
-        return services[0] if services else None
-
-    def settled(self, tag=None, seconds=120):
-        def met():
-            status = self.status()
-            return bool(status) and status["phase"] == "Settled" and (tag is None or (status["serving"] or {}).get("tag") == tag)
-        try:
-            until(f"{tag or 'it'} to settle", met, seconds, gap=0.02)
-        except SystemExit:
-            with open(self.path("log"), errors="replace") as log:
-                print(json.dumps(self.status(), indent=1), "".join(log.readlines()[-20:]), file=sys.stderr)
-            raise
 
 
 def run_by_hand(name, port, tag):
@@ -229,16 +72,6 @@ def bench_edit(options):
           ["replicas", "by hand", "holdfast", "ratio", "goal", "met"])
 
 
-class Load:
-    def __init__(self, options, mode, at_least):
-        self.process = subprocess.Popen([options.load, f"127.0.0.1:{WEB}", "16", mode, str(at_least)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def end(self):
-        out, _ = self.process.communicate()
-        return json.loads(out)
-
-
 def row_of(name, mode, switches, counts):
     return [name, mode, switches, f"{counts['requests']:,}", counts["non2xx"], counts["errors"], counts["closedReused"],
             f"{counts['retriedOk']} of {counts['closedReused']}"]
@@ -261,7 +94,7 @@ def bench_load(options):
             colour, took = "blue", []
             # In turns, so that both meet the same machine: a block of switches, a block of as many bare reloads.
             for _ in range(blocks):
-                load = Load(options, mode, options.requests // 2 // blocks)
+                load = Load(options, mode, options.requests // 2 // blocks, WEB)
                 for _ in range(options.switches // blocks):
                     colour = "green" if colour == "blue" else "blue"
                     before = world.workers()
@@ -271,7 +104,7 @@ def bench_load(options):
                     until("the old workers to leave", lambda: not (before & world.workers()), gap=0.01)
                     took.append(time.monotonic() - began)
                 ours = add(ours, load.end())
-                load = Load(options, mode, 0)
+                load = Load(options, mode, 0, WEB)
                 for _ in range(options.switches // blocks):
                     before, began = world.workers(), time.monotonic()
                     world.reload()
@@ -286,7 +119,7 @@ def bench_load(options):
             seed = [SEED, "v1", IMAGE, world.conf, str(HAND), str(HAND + 1), "hfbench"]
             sh(*seed, check=False)
             until("the seed's first deploy", lambda: get(WEB)[0] == 200)
-            load = Load(options, mode, 0)
+            load = Load(options, mode, 0, WEB)
             for _ in range(options.seed_runs):
                 sh(*seed, check=False)
             rows.append(row_of("the seed's script", mode, options.seed_runs, load.end()))
@@ -294,7 +127,7 @@ def bench_load(options):
           ["what", "connections", "switches", "requests", "non-2xx", "errors", "closed, reused", "retry answered"])
     ours = [row for row in rows if row[0] == "holdfast"]
     total = sum(int(row[3].replace(",", "")) for row in ours)
-    print(f"requests during holdfast's switches: {total:,} (goal: at least 1,000,000)")
+    say(f"requests during holdfast's switches: {total:,} (goal: at least 1,000,000)")
 
 
 def bench_kill(options):
@@ -355,17 +188,6 @@ def bench_kill(options):
           ["loss", "docker run + first 200", "by hand at the loss", "holdfast", "ratio", "after the command's end", "ratio"])
 
 
-def ticks(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rsplit(")", 1)[1].split()
-    return int(fields[11]) + int(fields[12])
-
-
-def resident(pid):
-    with open(f"/proc/{pid}/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024
-
-
 def bench_idle(options):
     with World(options.binary, resync="1s") as world:
         world.desire("v1", replicas=50, nginx=False)
@@ -380,7 +202,7 @@ def bench_idle(options):
                     "{{.Type}} {{.Action}} {{index .Actor.Attributes \"holdfast.controller\"}}").splitlines()
         ours = [line for line in events if line.endswith(ID) or line.startswith("image ")]
         for line in ours[:10]:
-            print(f"an event while settled: {line}")
+            say(f"an event while settled: {line}")
         rows = [
             ["mutating calls", len(ours), "0", "yes" if not ours else "NO"],
             ["resident", f"{resident(pid):.1f} MiB", "<= 30 MiB", "yes" if resident(pid) <= 30 else "NO"],
@@ -461,15 +283,19 @@ def main():
     parser.add_argument("--seed-runs", type=int, default=5)
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--resyncs", type=int, default=100)
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("sections", nargs="*", help=", ".join(sections))
     options = parser.parse_args()
     for section in options.sections:
         if section not in sections:
             parser.error(f"no section {section}; there are {', '.join(sections)}")
+    if options.json:
+        keep_tables()
     engine = sh("docker", "version", "--format", "{{.Server.Version}}")
-    print(f"{os.cpu_count()} cores, engine {engine}, {subprocess.run(['nginx', '-v'], capture_output=True, text=True).stderr.strip()}")
+    say(f"{os.cpu_count()} cores, engine {engine}, {subprocess.run(['nginx', '-v'], capture_output=True, text=True).stderr.strip()}")
     for section in options.sections or list(sections):
         sections[section](options)
+    print_kept()
 
 
 if __name__ == "__main__":

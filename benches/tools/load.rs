@@ -1,7 +1,7 @@
 //! A load generator that tells what wrk cannot: whether a failed request was a reused connection closed before a byte
 //! (which HTTP clients retry by themselves), and whether the retry was answered.
 //!
-//!     load ADDRESS:PORT CONNECTIONS keepalive|close AT_LEAST
+//!     load ADDRESS:PORT CONNECTIONS keepalive|close AT_LEAST [PATH]
 //!
 //! Runs until its standard input ends and at least AT_LEAST requests were made, then prints one line of JSON.
 
@@ -30,9 +30,13 @@ enum Outcome {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, connections, mode, at_least] = arguments.as_slice() else {
-        eprintln!("usage: load ADDRESS:PORT CONNECTIONS keepalive|close AT_LEAST");
-        std::process::exit(64);
+    let (address, connections, mode, at_least, path) = match arguments.as_slice() {
+        [address, connections, mode, at_least] => (address, connections, mode, at_least, "/".to_owned()),
+        [address, connections, mode, at_least, path] => (address, connections, mode, at_least, path.clone()),
+        _ => {
+            eprintln!("usage: load ADDRESS:PORT CONNECTIONS keepalive|close AT_LEAST [PATH]");
+            std::process::exit(64);
+        }
     };
     let connections: usize = connections.parse().expect("a number of connections");
     let at_least: u64 = at_least.parse().expect("a number of requests");
@@ -42,8 +46,8 @@ fn main() {
     let began = Instant::now();
     let threads: Vec<_> = (0..connections)
         .map(|_| {
-            let (counts, stop, address) = (Arc::clone(&counts), Arc::clone(&stop), address.clone());
-            std::thread::spawn(move || client(&address, close, &counts, &stop))
+            let (counts, stop, address, path) = (Arc::clone(&counts), Arc::clone(&stop), address.clone(), path.clone());
+            std::thread::spawn(move || client(&address, &path, close, &counts, &stop))
         })
         .collect();
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -71,9 +75,9 @@ fn total(counts: &Counts) -> u64 {
     counts.ok.load(Relaxed) + counts.non_2xx.load(Relaxed) + counts.errors.load(Relaxed)
 }
 
-fn client(address: &str, close: bool, counts: &Counts, stop: &AtomicBool) {
+fn client(address: &str, path: &str, close: bool, counts: &Counts, stop: &AtomicBool) {
     let header = if close { "Connection: close\r\n" } else { "" };
-    let request = format!("GET / HTTP/1.1\r\nHost: bench\r\n{header}\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{header}\r\n");
     let mut connection: Option<TcpStream> = None;
     let mut buffer = Vec::with_capacity(1024);
     while !stop.load(Relaxed) {
