@@ -63,6 +63,10 @@ fn unsafe_to_grow(
     let share = |of: &BTreeMap<Group, u16>, group: &Group| of.get(group).copied().unwrap_or(0);
     let healthy = |group: &Group| alb.targets.get(group).and_then(Fact::seen).map_or(0, |it| it.healthy);
     for group in wanted.keys().filter(|group| share(wanted, group) > share(seen, group)) {
+        // At zero replicas no target is asked for, and the service is created first all the same.
+        if facts.of(*group).is_none() {
+            return Some(Hold::Failing { group: *group, why: "its service does not exist yet".to_owned() });
+        }
         let why = match alb.targets.get(group) {
             Some(Fact::Seen(_)) => None,
             Some(Fact::Unreadable(why)) => Some(why.clone()),

@@ -185,14 +185,15 @@ fn stopped(seen: &ServiceSeen, task_definition: &str) -> Option<Why> {
 }
 
 /// What this look saw for the first time: task definitions that are registered now, the deployment to follow.
-pub fn note_seen(facts: &Facts<'_>, out: &mut Lowered) {
+/// With a rollout that begins in this very plan, the deployment of the one before is none of its own.
+pub fn note_seen(facts: &Facts<'_>, begins: bool, out: &mut Lowered) {
     let note = |change, because: &str| PlannedStep { step: Step::Remember(change), because: because.to_owned() };
     for (hash, arn) in &facts.seen.registered {
         if facts.memory.registered.get(hash) != Some(arn) && is_of_interest(facts, hash) {
             out.remember.push(note(MemoryChange::Registered(hash.clone(), arn.clone()), "it was registered"));
         }
     }
-    let Some(attempt) = &facts.memory.attempt else { return };
+    let Some(attempt) = facts.memory.attempt.as_ref().filter(|_| !begins) else { return };
     let Some(primary) = facts.of(attempt.group).and_then(ServiceSeen::primary) else { return };
     let carries = facts.known(&attempt.release.hash()) == Some(primary.task_definition.as_str());
     if carries && attempt.deployment.as_ref() != Some(&primary.id) {

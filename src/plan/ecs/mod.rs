@@ -300,6 +300,8 @@ fn decide_and_lower(facts: &Facts<'_>, revision: &SourceRevision) -> Plan {
 fn lower(facts: &Facts<'_>, decision: Decision, target: Option<Group>) -> Plan {
     let mut plan = Plan::default();
     plan.view.stage = decision.stage;
+    let another = |change: &MemoryChange| matches!(change, MemoryChange::Attempt(_) | MemoryChange::EndAttempt);
+    let begins = decision.before.iter().any(|(change, _)| another(change));
     let gives_up = decision.before.iter().any(|(change, _)| matches!(change, MemoryChange::Quarantine(..)));
     plan.holds = decision.holds;
     plan.remember(decision.before);
@@ -307,7 +309,7 @@ fn lower(facts: &Facts<'_>, decision: Decision, target: Option<Group>) -> Plan {
         return plan;
     }
     let mut out = Lowered::default();
-    group::note_seen(facts, &mut out);
+    group::note_seen(facts, begins, &mut out);
     for (group, target) in &decision.groups {
         match target {
             GroupTarget::Keep => {}

@@ -5,9 +5,9 @@ use std::time::Duration;
 use insta::assert_snapshot;
 
 use super::world::{RULE, World, colours, key};
-use crate::model::colour::Colour;
+use crate::model::colour::{Colour, Group};
 use crate::model::desired::{CanaryStep, DriftField, OnFailure, Promote};
-use crate::model::memory::{Memory, MemoryChange, Pin};
+use crate::model::memory::{Attempt, Memory, MemoryChange, Pin};
 use crate::model::snapshot::Fact;
 
 fn all_to(arn: &str) -> Vec<(String, u16)> {
@@ -190,6 +190,24 @@ fn a_declared_colour_that_does_not_exist_serves_nobody_whatever_its_share() {
     world.run();
     assert!(world.plan().is_settled(), "{:#?}", world.plan());
     assert_eq!(world.weights(), all_to("tg/green"));
+}
+
+#[test]
+fn a_rollout_that_begins_does_not_follow_the_deployment_of_the_one_before() {
+    let mut world = World::settled(colours("v1", 1));
+    // A way back to blue begins, and the process dies before it saw blue's deployment.
+    let attempt = Attempt {
+        release: world.memory.previous.clone().unwrap().release,
+        group: Group::Blue,
+        started_at: world.now(),
+        deployment: None,
+    };
+    world.memory.apply(&MemoryChange::Attempt(Box::new(attempt)));
+    world.tag("v2");
+    world.turn();
+    assert_eq!(world.memory.attempt.as_ref().unwrap().deployment, None);
+    world.run();
+    assert!(world.plan().is_settled(), "{:#?}", world.plan());
 }
 
 #[test]

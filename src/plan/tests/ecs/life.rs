@@ -111,7 +111,14 @@ impl Life {
 
     /// Takes one step and looks at what became of the account.
     fn step(&mut self, step: &Step) -> Result<(), String> {
-        let serving = self.world.serving();
+        // A hand-made split over both colours is put back to one: no fewer than either had alone.
+        let serving = match &self.world.service.alb {
+            None => self.world.serving(),
+            Some(_) => {
+                let alone = self.world.weights().into_iter().map(|(arn, _)| self.world.aws.healthy_targets(&arn));
+                alone.max().unwrap_or(0)
+            }
+        };
         let services: Vec<Key> = self.world.aws.services.keys().cloned().collect();
         let wanted = self.world.service.replicas;
         let exempt = wanted == 0 || self.world.service.rollout.order == Order::StopFirst;
@@ -206,8 +213,10 @@ impl Life {
                 if let Some(mut before) = self.before.clone() {
                     let now = self.world.snapshot();
                     (before.image, before.alb) = (now.image, now.alb);
-                    let plan = self.world.plan_on(&before);
-                    self.take(&plan, usize::MAX)?;
+                    // One that is refused does nothing, and the next look is a newer one.
+                    if let Ok(plan) = self.world.verified(&before) {
+                        self.take(&plan, usize::MAX)?;
+                    }
                 }
             }
             H::Remember => self.before = Some(self.world.snapshot()),

@@ -210,8 +210,19 @@ impl World {
         self.plan_on(&snapshot)
     }
 
-    /// The plan on a snapshot that may be older than the world.
+    /// The plan on another look; it must not be refused.
     pub(super) fn plan_on(&self, snapshot: &Snapshot) -> Plan {
+        match self.verified(snapshot) {
+            Ok(made) => made,
+            Err((why, made)) => {
+                let made = display::show("api", &made);
+                panic!("{why}\n{made}\n{}\n{}", self.story.join("\n"), self.log.join("\n"))
+            }
+        }
+    }
+
+    /// The plan on a look that may be older than the world, or why it is refused.
+    pub(super) fn verified(&self, snapshot: &Snapshot) -> Result<Plan, (String, Plan)> {
         let at = SourceRevision("r1".to_owned());
         let made = if self.gone {
             plan_removal(&self.service.name, snapshot, &self.memory, self.acknowledged, self.now())
@@ -219,10 +230,10 @@ impl World {
             plan(&self.service, snapshot, &self.memory, &at, self.now())
         };
         let service = (!self.gone).then_some(&self.service);
-        if let Err(why) = check::verify(&made, service, snapshot, &self.memory, self.acknowledged) {
-            panic!("{why}\n{}\n{}\n{}", display::show("api", &made), self.story.join("\n"), self.log.join("\n"));
+        match check::verify(&made, service, snapshot, &self.memory, self.acknowledged) {
+            Ok(()) => Ok(made),
+            Err(why) => Err((why, made)),
         }
-        made
     }
 
     /// Takes the steps of `made` until one fails; whether anything was to be done.
