@@ -214,7 +214,8 @@ impl World {
     pub(super) fn plan_on(&self, snapshot: &Snapshot) -> Plan {
         match self.verified(snapshot) {
             Ok(made) => made,
-            Err((why, made)) => {
+            Err(refused) => {
+                let (why, made) = *refused;
                 let made = display::show("api", &made);
                 panic!("{why}\n{made}\n{}\n{}", self.story.join("\n"), self.log.join("\n"))
             }
@@ -222,7 +223,7 @@ impl World {
     }
 
     /// The plan on a look that may be older than the world, or why it is refused.
-    pub(super) fn verified(&self, snapshot: &Snapshot) -> Result<Plan, (String, Plan)> {
+    pub(super) fn verified(&self, snapshot: &Snapshot) -> Result<Plan, Box<(String, Plan)>> {
         let at = SourceRevision("r1".to_owned());
         let made = if self.gone {
             plan_removal(&self.service.name, snapshot, &self.memory, self.acknowledged, self.now())
@@ -232,7 +233,7 @@ impl World {
         let service = (!self.gone).then_some(&self.service);
         match check::verify(&made, service, snapshot, &self.memory, self.acknowledged) {
             Ok(()) => Ok(made),
-            Err(why) => Err((why, made)),
+            Err(why) => Err(Box::new((why, made))),
         }
     }
 
