@@ -17,6 +17,7 @@ mod colours;
 mod drift;
 mod ownership;
 mod rolling;
+mod tour;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 
 use super::api::Api;
+use super::compact::Packed;
 use super::parse::{self, list};
 use crate::aws::CallError;
 use crate::model::ecs::seen::Definition;
@@ -27,7 +28,8 @@ const KEPT: usize = 4096;
 pub(super) struct Definitions {
     api: Arc<Api>,
     controller: ControllerId,
-    cache: Mutex<HashMap<String, Definition>>,
+    /// Replies, by ARN.
+    cache: Mutex<HashMap<String, Packed>>,
     registered: Mutex<BTreeMap<ReleaseHash, String>>,
     inactive: Mutex<BTreeSet<String>>,
     /// One registration a family at a time.
@@ -52,10 +54,12 @@ impl Definitions {
 
     /// The task definition `arn`, asked for once.
     pub(super) async fn get(&self, region: Option<&str>, arn: &str) -> Fact<Definition> {
-        if let Some(known) = locked(&self.cache).get(arn) {
-            return Fact::Seen(known.clone());
+        let known = locked(&self.cache).get(arn).cloned();
+        match known.map(|known| known.open().and_then(|reply| parse::definition(&reply))) {
+            Some(Ok((definition, _))) => Fact::Seen(definition),
+            Some(Err(why)) => Fact::Unreadable(why),
+            None => self.read(region, arn).await,
         }
-        self.read(region, arn).await
     }
 
     /// The task definition `arn` as it is now: whether it may still be chosen can change.
@@ -80,7 +84,7 @@ impl Definitions {
         if cache.len() >= KEPT {
             cache.clear();
         }
-        cache.insert(arn.to_owned(), definition.clone());
+        cache.insert(arn.to_owned(), Packed::new(&reply));
         Fact::Seen(definition)
     }
 
@@ -122,11 +126,11 @@ impl Definitions {
         let mut all = with_tags.clone();
         all.insert(tags::CONTROLLER.to_owned(), self.controller.to_string());
         body["tags"] = all.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
-        let reply = self.api.register(realm, &body).await?;
+        let mut reply = self.api.register(realm, &body).await?;
         let (made, _) = parse::definition(&reply).map_err(StepError::transient)?;
-        let made = Definition { tags: all, ..made };
+        reply["tags"] = body["tags"].take();
         locked(&self.registered).insert(release.clone(), made.arn.clone());
-        locked(&self.cache).insert(made.arn.clone(), made);
+        locked(&self.cache).insert(made.arn, Packed::new(&reply));
         Ok(Ensured::Changed)
     }
 

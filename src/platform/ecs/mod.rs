@@ -5,6 +5,7 @@
 //! | `api` | one call: budget, account, JSON carried through whole |
 //! | `sweep` | what ECS says of every service, ten a call |
 //! | `parse` | JSON to what a look saw |
+//! | `compact` | JSON that is kept, as its text |
 //! | `definitions` | task definitions, read once, registered one at a time |
 //! | `tasks` | digests that run, and why tasks stopped |
 //! | `perform` | steps, checked once more right before each |
@@ -12,6 +13,7 @@
 //! | `import` | the desired state of what already runs |
 
 mod api;
+mod compact;
 mod definitions;
 mod import;
 mod parse;

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::api::Api;
+use super::compact::Packed;
 use super::parse::{list, text};
 use crate::aws::CallError;
 use crate::model::names::ServiceName;
@@ -33,10 +34,10 @@ pub(super) struct ClusterKey {
 
 /// What was read of one service, and when.
 #[derive(Debug, Clone)]
-pub(super) struct Observed {
-    pub(super) description: Fact<Arc<Value>>,
+struct Observed {
+    description: Fact<Packed>,
     /// When the question was asked: the answer is no older.
-    pub(super) at: Instant,
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -98,7 +99,7 @@ impl Sweeps {
         let fresh = |cluster: &ClusterState| {
             let entries = cluster.entries();
             let observed = entries.get(name).and_then(|entry| entry.observed.clone());
-            observed.filter(|it| it.at + max_age >= asked).map(|it| it.description)
+            observed.filter(|it| it.at + max_age >= asked).map(|it| opened(&it.description))
         };
         if let Some(known) = fresh(&cluster) {
             return known;
@@ -111,7 +112,7 @@ impl Sweeps {
         self.sweep(key, &cluster, &names).await;
         let entries = cluster.entries();
         let observed = entries.get(name).and_then(|entry| entry.observed.clone());
-        observed.map_or_else(|| Fact::Unreadable("the sweep left it out".to_owned()), |it| it.description)
+        observed.map_or_else(|| Fact::Unreadable("the sweep left it out".to_owned()), |it| opened(&it.description))
     }
 
     /// Reads `names`, ten a call.
@@ -143,7 +144,7 @@ impl Sweeps {
         let mut entries = cluster.entries();
         let Some(entry) = entries.get_mut(name) else { return };
         entry.expected = primary(description).map(|id| (id.to_owned(), Instant::now() + UNSETTLED));
-        entry.observe(Fact::Seen(Arc::new(kept(description))), Instant::now());
+        entry.observe(Fact::Seen(kept(description)), Instant::now());
         drop(entries);
         self.moved.notify_one();
     }
@@ -239,10 +240,10 @@ impl ClusterState {
         let entries = self.entries();
         let of = |name: &String| {
             let entry = entries.get(name)?;
-            let told = entry.observed.as_ref().map(|it| match &it.description {
-                Fact::Seen(description) => essence(description),
+            let told = entry.observed.as_ref().map(|it| match opened(&it.description) {
+                Fact::Seen(description) => essence(&description),
                 Fact::Absent => "absent".to_owned(),
-                Fact::Unreadable(why) => why.clone(),
+                Fact::Unreadable(why) => why,
             });
             Some((entry.service.clone(), told))
         };
@@ -292,13 +293,18 @@ impl Entry {
             }
             self.expected = None;
         }
-        self.observe(Fact::Seen(Arc::new(kept(description))), at);
+        self.observe(Fact::Seen(kept(description)), at);
     }
 
-    fn observe(&mut self, description: Fact<Arc<Value>>, at: Instant) {
-        let deploying = description.seen().is_some_and(|it| is_moving(it));
+    fn observe(&mut self, description: Fact<Value>, at: Instant) {
+        let deploying = description.seen().is_some_and(is_moving);
         self.deploying_since = deploying.then(|| self.deploying_since.unwrap_or(at));
         self.polled_at = at;
+        let description = match description {
+            Fact::Seen(description) => Fact::Seen(Packed::new(&description)),
+            Fact::Absent => Fact::Absent,
+            Fact::Unreadable(why) => Fact::Unreadable(why),
+        };
         self.observed = Some(Observed { description, at });
     }
 
@@ -308,6 +314,14 @@ impl Entry {
         let wait =
             (self.polled_at.duration_since(since) / 20).clamp(Duration::from_millis(200), Duration::from_secs(5));
         Some(self.polled_at + wait)
+    }
+}
+
+fn opened(description: &Fact<Packed>) -> Fact<Arc<Value>> {
+    match description {
+        Fact::Seen(packed) => packed.open().map_or_else(Fact::Unreadable, |it| Fact::Seen(Arc::new(it))),
+        Fact::Absent => Fact::Absent,
+        Fact::Unreadable(why) => Fact::Unreadable(why.clone()),
     }
 }
 
