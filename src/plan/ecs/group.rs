@@ -21,6 +21,8 @@ use super::{Facts, Lowered};
 
 /// How long every task has to have run before its colour gets requests, unless `health.running` says otherwise.
 const STEADY: Duration = Duration::from_secs(5);
+/// How far AWS's clock and ours may be apart.
+const SKEW: Duration = Duration::from_secs(60);
 
 /// Whether the service is set to `release`: by the task definition registered for it, or by what its own one means.
 pub fn runs(facts: &Facts<'_>, seen: &ServiceSeen, release: &Release) -> bool {
@@ -96,6 +98,9 @@ fn progress(facts: &Facts<'_>, group: Group, seen: &ServiceSeen, release: Option
         };
     }
     let Some(primary) = seen.primary() else { return not_begun };
+    if failed_before(facts, group, seen, &release.hash()) {
+        return not_begun;
+    }
     if primary.rollout == RolloutState::Failed {
         return Progress::Failing(with_reason(&primary.reason, stopped(seen, &primary.task_definition)));
     }
@@ -128,6 +133,21 @@ fn progress(facts: &Facts<'_>, group: Group, seen: &ServiceSeen, release: Option
     Progress::Converging { begun: true, last, deadline }
 }
 
+/// Whether the deployment that is there failed before the rollout under way began: a person tries the release once more,
+/// and ECS starts nothing by itself.
+pub fn failed_before(facts: &Facts<'_>, group: Group, seen: &ServiceSeen, release: &ReleaseHash) -> bool {
+    let Some(primary) = seen.primary().filter(|it| it.rollout == RolloutState::Failed) else { return false };
+    let memory = facts.memory;
+    match memory.attempt.as_ref().filter(|it| it.group == group && it.release.hash() == *release) {
+        Some(attempt) => {
+            attempt.deployment.as_ref() != Some(&primary.id)
+                && primary.created_at.is_some_and(|at| after(at, SKEW) < attempt.started_at)
+        }
+        // One that begins with this very plan.
+        None => memory.committed.as_ref().is_none_or(|it| it.group != group || it.release.hash() != *release),
+    }
+}
+
 /// From when the tasks have run long enough to be trusted with requests: one that crashes after half a second is
 /// `RUNNING` too.
 pub fn steady_from(facts: &Facts<'_>, seen: &ServiceSeen) -> Option<Timestamp> {
@@ -142,8 +162,7 @@ pub fn steady_from(facts: &Facts<'_>, seen: &ServiceSeen) -> Option<Timestamp> {
 fn reverted(facts: &Facts<'_>, seen: &ServiceSeen, release: &Release, attempt: &Attempt) -> Option<Why> {
     let arn = facts.known(&release.hash())?;
     let ours = |it: &&DeploymentSeen| {
-        it.task_definition == arn
-            && it.created_at.is_none_or(|at| after(at, std::time::Duration::from_secs(60)) >= attempt.started_at)
+        it.task_definition == arn && it.created_at.is_none_or(|at| after(at, SKEW) >= attempt.started_at)
     };
     let failed = seen.deployments.iter().filter(ours).find(|it| it.rollout == RolloutState::Failed);
     if let Some(failed) = failed {
@@ -194,8 +213,11 @@ pub fn note_seen(facts: &Facts<'_>, begins: bool, out: &mut Lowered) {
         }
     }
     let Some(attempt) = facts.memory.attempt.as_ref().filter(|_| !begins) else { return };
-    let Some(primary) = facts.of(attempt.group).and_then(ServiceSeen::primary) else { return };
-    let carries = facts.known(&attempt.release.hash()) == Some(primary.task_definition.as_str());
+    let Some(seen) = facts.of(attempt.group) else { return };
+    let Some(primary) = seen.primary() else { return };
+    let hash = attempt.release.hash();
+    let carries = facts.known(&hash) == Some(primary.task_definition.as_str())
+        && !failed_before(facts, attempt.group, seen, &hash);
     if carries && attempt.deployment.as_ref() != Some(&primary.id) {
         out.remember.push(note(MemoryChange::Deployment(primary.id.clone()), "it carries out the rollout"));
     }

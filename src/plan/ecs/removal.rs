@@ -73,6 +73,7 @@ fn remove(
             seen: seen.task_definition.clone(),
             task_definition: None,
             desired: Some(0),
+            again: false,
             deployment_configuration: None,
         }))
     } else if seen.running > 0 {

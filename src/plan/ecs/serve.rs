@@ -64,6 +64,7 @@ pub(super) fn scale_to_zero(facts: &Facts<'_>, group: Group, out: &mut Lowered) 
         target: facts.target(group),
         seen: seen.task_definition.clone(),
         task_definition: None,
+        again: false,
         desired: Some(0),
         deployment_configuration: None,
     };
@@ -89,6 +90,7 @@ impl Wanted<'_> {
             target: facts.target(group),
             seen: seen.task_definition.clone(),
             task_definition: None,
+            again: false,
             desired: None,
             deployment_configuration: None,
         })
@@ -104,10 +106,14 @@ impl Wanted<'_> {
 
     fn task_definition(&mut self, out: &mut Lowered) {
         let (facts, seen) = (self.facts, self.seen);
+        let hash = self.release.hash();
         if group::runs(facts, seen, self.release) {
+            if group::failed_before(facts, self.group, seen, &hash) {
+                self.update().again = true;
+                self.say("its deployment failed before, and it is tried once more");
+            }
             return;
         }
-        let hash = self.release.hash();
         let because = match self.is_drift() {
             true => {
                 let what = format!(

@@ -97,6 +97,8 @@ pub struct Update {
     pub seen: String,
     /// Rolls tasks.
     pub task_definition: Option<String>,
+    /// Rolls tasks though the task definition is the same: the deployment of it that is there has failed.
+    pub again: bool,
     /// In place.
     pub desired: Option<u32>,
     /// In place; canonical JSON.
@@ -173,11 +175,14 @@ impl fmt::Display for EcsStep {
 
 impl fmt::Display for Update {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { target, seen, task_definition, desired, deployment_configuration } = self;
+        let Self { target, seen, task_definition, again, desired, deployment_configuration } = self;
         write!(f, "update {target}:")?;
         let mut parts = Vec::new();
         if let Some(arn) = task_definition {
             parts.push(format!("{} -> {} (rolls tasks)", revision(seen), revision(arn)));
+        }
+        if *again {
+            parts.push(format!("{} once more (rolls tasks)", revision(seen)));
         }
         if let Some(desired) = desired {
             parts.push(format!("desired count {desired} (in place)"));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Ecs;
 use super::parse::{self, text};
 use super::sweep::ClusterKey;
-use crate::model::ecs::seen::{Owner, ServiceSeen};
+use crate::model::ecs::seen::{Owner, RolloutState, ServiceSeen};
 use crate::model::ecs::tags;
 use crate::model::snapshot::Fact;
 use crate::plan::step::ecs::{EcsTarget, Update};
@@ -72,11 +72,13 @@ impl Ecs {
     }
 
     async fn update(&self, update: &Update) -> Result<Ensured, StepError> {
-        let Update { target, seen: planned_on, task_definition, desired, deployment_configuration } = update;
+        let Update { target, seen: planned_on, task_definition, again, desired, deployment_configuration } = update;
         let Fact::Seen(now) = self.current(target).await? else {
             return Err(StepError::stale(format!("{target} is gone")));
         };
-        let so = task_definition.as_ref().is_none_or(|arn| now.task_definition == *arn)
+        let failed = now.primary().is_some_and(|it| it.rollout == RolloutState::Failed);
+        let so = (!again || !failed)
+            && task_definition.as_ref().is_none_or(|arn| now.task_definition == *arn)
             && desired.is_none_or(|desired| now.desired == desired)
             && deployment_configuration.as_ref().is_none_or(|it| now.deployment_configuration == *it);
         if so {
@@ -94,6 +96,9 @@ impl Ecs {
                 return Err(StepError::stale(format!("{} was deregistered", revision(arn))));
             }
             body["taskDefinition"] = json!(arn);
+        }
+        if *again {
+            body["forceNewDeployment"] = json!(true);
         }
         if let Some(desired) = desired {
             body["desiredCount"] = json!(desired);

@@ -78,6 +78,29 @@ fn a_bad_colour_never_gets_a_request_and_is_scaled_away() {
 }
 
 #[test]
+fn a_failed_colour_is_tried_once_more_by_a_new_deployment() {
+    let mut world = World::settled(colours("initial", 2));
+    world.tag("bad");
+    world.run();
+    assert_eq!(world.runs("api-green").1, 0);
+    world.calls();
+    let hash = world.memory.quarantined.keys().next().unwrap().clone();
+    // `retry`.
+    world.after(600);
+    world.memory.apply(&MemoryChange::Release(hash));
+    world.run();
+    let calls = world.calls();
+    let again = calls.iter().filter(|it| it.contains("once more (rolls tasks)")).count();
+    assert_eq!(again, 1, "{calls:?}");
+    assert!(
+        calls.iter().all(|it| !it.starts_with("RegisterTaskDefinition") && !it.starts_with("ModifyRule")),
+        "{calls:?}"
+    );
+    assert_eq!(world.memory.quarantined.len(), 1, "it failed again, and rests");
+    assert_eq!(world.weights(), [("tg/blue".to_owned(), 1)], "and got no request");
+}
+
+#[test]
 fn on_failure_hold_keeps_the_failed_colour_for_a_look() {
     let mut world = World::settled(colours("initial", 1));
     world.service.rollout.on_failure = OnFailure::Hold;

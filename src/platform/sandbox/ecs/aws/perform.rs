@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::look::{canonical, owner};
 use super::{Aws, CONTROLLER, Key, short};
-use crate::model::ecs::seen::Owner;
+use crate::model::ecs::seen::{Owner, RolloutState};
 use crate::model::ecs::tags;
 use crate::model::ecs::task_definition::TaskDefinition;
 use crate::model::release::ReleaseHash;
@@ -89,11 +89,13 @@ impl Aws {
     }
 
     fn update(&mut self, update: &Update) -> Result<Ensured, StepError> {
-        let Update { target, seen, task_definition, desired, deployment_configuration } = update;
+        let Update { target, seen, task_definition, again, desired, deployment_configuration } = update;
         let key = self.ours(target)?;
         let (now, pace) = (self.now, self.pace);
         let Some(service) = self.services.get_mut(&key) else { return Ok(Ensured::AlreadySo) };
-        let so = task_definition.as_ref().is_none_or(|arn| service.definition() == *arn)
+        let failed = service.deployments.first().is_some_and(|it| it.rollout == RolloutState::Failed);
+        let so = (!again || !failed)
+            && task_definition.as_ref().is_none_or(|arn| service.definition() == *arn)
             && desired.is_none_or(|desired| service.desired == desired)
             && deployment_configuration.as_ref().is_none_or(|it| canonical(&service.configuration) == *it);
         if so {
@@ -117,6 +119,10 @@ impl Aws {
         }
         if let Some(arn) = task_definition.as_ref().filter(|arn| service.definition() != **arn) {
             self.begin(&key, arn, "");
+        }
+        if *again {
+            let arn = seen.clone();
+            self.begin(&key, &arn, "");
         }
         self.calls.push(format!("UpdateService {}", update.to_string().trim_start_matches("update ")));
         Ok(Ensured::Changed)
