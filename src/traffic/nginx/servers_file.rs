@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::model::hash::sha256_hex;
 use jiff::Timestamp;
@@ -19,8 +20,15 @@ const LARGEST: u64 = 1 << 20;
 pub(super) struct OnDisk {
     /// As read.
     pub(super) bytes: Vec<u8>,
-    /// ctime: a rename counts.
+    /// ctime (a rename counts), and what it may lag behind.
     pub(super) changed_at: Timestamp,
+}
+
+/// By how much the stamp of a file may lie before its change: it is taken from the kernel's coarse clock, which stands
+/// still between two ticks. A worker that started in between would look younger than a file it never read.
+fn stamp_lag() -> Duration {
+    let tick = rustix::time::clock_getres(rustix::time::ClockId::RealtimeCoarse);
+    Duration::from_nanos(u64::try_from(tick.tv_nsec).unwrap_or(0))
 }
 
 /// Reads `file` whole. None: it is not there.
@@ -42,7 +50,8 @@ pub(super) fn read(file: &Path) -> io::Result<Option<OnDisk>> {
     let mut bytes = Vec::new();
     Read::by_ref(&mut open).take(LARGEST).read_to_end(&mut bytes)?;
     let nanos = i32::try_from(meta.ctime_nsec()).unwrap_or_default();
-    let changed_at = Timestamp::new(meta.ctime(), nanos).map_err(io::Error::other)?;
+    let stamped = Timestamp::new(meta.ctime(), nanos).map_err(io::Error::other)?;
+    let changed_at = stamped.saturating_add(stamp_lag()).map_err(io::Error::other)?;
     Ok(Some(OnDisk { bytes, changed_at }))
 }
 
