@@ -21,7 +21,7 @@ use holdfast::model::desired::NginxTraffic;
 use holdfast::model::names::ServiceName;
 use holdfast::model::snapshot::{Fact, NginxSeen, Worker};
 use holdfast::plan::step::{Ensured, TrafficStep};
-use holdfast::ports::{StepErrorKind, Traffic, Wake, Wakes, WallClock};
+use holdfast::ports::{Clock as _, StepErrorKind, Traffic, Wake, Wakes, WallClock};
 use holdfast::traffic::nginx::{Nginx, NginxOptions};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -320,6 +320,11 @@ async fn without_a_running_nginx_the_file_is_written_and_the_step_refused() {
     assert_eq!((error.why.as_str(), error.kind), ("nginx is not running", StepErrorKind::Refused));
     assert!(fs::read_to_string(nginx.file("api")).unwrap().contains(&blue.address.to_string()));
     assert_eq!(look(&adapter, &nginx, "api").await.processes, Fact::Absent, "an empty pid file is no nginx");
+    // A worker of the same two ticks (of 10 ms of its start, of the coarse clock of the file) proves nothing by its age.
+    let written = look(&adapter, &nginx, "api").await.file.seen().unwrap().changed_at;
+    wait_until("the file to be older than any worker to come", SECONDS, || {
+        WallClock.now().duration_since(written).as_millis() > 20
+    });
     nginx.start();
     assert!(is_loaded(&look(&adapter, &nginx, "api").await));
     assert_eq!(adapter.perform(&step(&nginx, "api", &[blue.address])).await, Ok(Ensured::AlreadySo));
