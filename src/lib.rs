@@ -6,7 +6,7 @@
 //! | floor | modules | what they are |
 //! |---|---|---|
 //! | 0 | [`model`] | what things are |
-//! | 1 | [`plan`], [`retry`], [`ports`], [`process`], [`aws`] | what to do next; failures to delays; the traits of every edge; the end of a process; how AWS is asked |
+//! | 1 | [`plan`], [`retry`], [`ports`], [`process`], [`aws`], [`git`] | what to do next; failures to delays; the traits of every edge; the end of a process; how AWS and git are asked |
 //! | 2 | [`source`], [`platform`], [`registry`], [`traffic`], [`probe`], [`memory`] | one edge each |
 //! | 3 | [`controller`] | queue, observe, plan, perform, settle |
 //! | 4 | [`web`], [`alerts`], [`cli`] | people and programs |
@@ -19,6 +19,7 @@ pub mod alerts;
 pub mod aws;
 pub mod cli;
 pub mod controller;
+pub mod git;
 pub mod memory;
 pub mod model;
 pub mod plan;

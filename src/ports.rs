@@ -1,5 +1,7 @@
 //! Floor 1: the traits of every edge.
 
+mod desired;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::model::colour::Group;
-use crate::model::desired::{AwsGuard, Check, DesiredState, NginxTraffic, Service, SourceRevision};
+use crate::model::desired::{AwsGuard, Check, NginxTraffic, Service};
 use crate::model::ecs::seen::{AlbSeen, EcsSeen};
 use crate::model::ecs::{AlbTraffic, Place};
 use crate::model::env_file::EnvVariables;
@@ -20,8 +22,9 @@ use crate::model::memory::{Memory, MemoryChange};
 use crate::model::names::ServiceName;
 use crate::model::release::EnvFileVersion;
 use crate::model::secret::Secret;
-use crate::model::snapshot::{Fact, Health, NginxSeen, Owned, PlatformSeen, RegistryImage, Why};
+use crate::model::snapshot::{Fact, Health, NginxSeen, Owned, PlatformSeen, RegistryImage, TagSeen, Why};
 use crate::plan::step::{AlbStep, EcsStep, Ensured, PlatformStep, RegistryStep, TrafficStep};
+pub use desired::{Source, SourceUpdate, WriteBack};
 
 /// Something happened: look again at one service, or at all. What it was is for traces only.
 #[derive(Debug, Clone)]
@@ -185,6 +188,10 @@ pub trait Registry: Send + Sync {
     async fn images(&self, repository: &Repository) -> Fact<Vec<RegistryImage>> {
         Fact::Unreadable(format!("{repository} cannot be cleaned up"))
     }
+    /// Every tag of a repository. May answer from memory when asked again within `max_age`.
+    async fn tags(&self, repository: &Repository, _max_age: Duration) -> Fact<Vec<TagSeen>> {
+        Fact::Unreadable(format!("the tags of {repository} cannot be listed"))
+    }
     /// Does one step.
     ///
     /// # Errors
@@ -256,29 +263,6 @@ pub trait Probe: Send + Sync {
     fn watch(&self, service: &ServiceName, targets: Vec<ProbeTarget>);
     /// The verdict on each replica so far, by container id; `Unknown` for one never probed.
     fn verdicts(&self, service: &ServiceName) -> BTreeMap<String, Health>;
-}
-
-/// What a source reports.
-#[derive(Debug, Clone)]
-pub enum SourceUpdate {
-    /// A whole, valid desired state.
-    Accepted(Arc<DesiredState>),
-    /// An edit that was rejected whole: every message, already with file, line and column.
-    Rejected {
-        /// What was read, if it could be read.
-        revision: Option<SourceRevision>,
-        /// For people.
-        why: Why,
-    },
-}
-
-/// Where desired state comes from.
-#[async_trait]
-pub trait Source: Send + Sync {
-    /// Reads everything afresh.
-    async fn read(&self) -> SourceUpdate;
-    /// Reports every change for ever, the state at the start first. The same revision is not reported twice in a row.
-    async fn watch(&self, updates: mpsc::Sender<SourceUpdate>);
 }
 
 /// The host's env files.
@@ -376,6 +360,8 @@ pub struct Edges {
     pub probe: Arc<dyn Probe>,
     /// Env files.
     pub env_files: Arc<dyn EnvFiles>,
+    /// Changes of the desired state by the controller itself.
+    pub write_back: Arc<dyn WriteBack>,
     /// Durable memory.
     pub store: Arc<dyn Store>,
     /// Time.

@@ -388,15 +388,15 @@ async fn a_quarantine_quotes_the_last_words_of_the_failed_replica() {
 async fn once_ends_settled_held_or_rejected() {
     for (tag, end) in [("one", Ok(OnceEnd::Settled)), ("illegal", Ok(OnceEnd::Unsettled { rolled_back: false }))] {
         let world = Arc::new(World::default());
-        let controller = Controller::new(edges(&world), options(false));
         let (_edits, source) = source(vec![state("r1", [service("api", tag, 2), service("other", "one", 1)], &[])]);
-        let once = controller.run_once(source, Wakes::channel(), CancellationToken::new());
+        let controller = Controller::new(edges(&world), source, options(false));
+        let once = controller.run_once(Wakes::channel(), CancellationToken::new());
         assert_eq!(tokio::time::timeout(Duration::from_secs(60), once).await.unwrap(), end, "{tag}");
         assert!(world.names().contains(&"other-1".to_owned()));
     }
-    let controller = Controller::new(edges(&Arc::default()), options(false));
     let (_edits, source) = source(vec![rejected("no file")]);
-    let once = controller.run_once(source, Wakes::channel(), CancellationToken::new()).await;
+    let controller = Controller::new(edges(&Arc::default()), source, options(false));
+    let once = controller.run_once(Wakes::channel(), CancellationToken::new()).await;
     assert_eq!(once, Err(RunError::Rejected("no file".into())));
 }
 

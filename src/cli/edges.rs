@@ -11,7 +11,7 @@ use crate::model::secret::Secret;
 use crate::platform::docker::{Docker, DockerOptions};
 use crate::platform::ecs::{Ecs, EcsOptions};
 use crate::platform::sandbox::Sandbox;
-use crate::ports::{Clock, Edges, EnvFiles, Source, Store, Wakes, WallClock};
+use crate::ports::{Clock, Edges, EnvFiles, Source, Store, Wakes, WallClock, WriteBack};
 use crate::probe::Prober;
 use crate::registry::{Auth, Images, ImagesOptions, Kind as RegistryKind, RegistryRule, Sts};
 use crate::source::directory::Folder;
@@ -161,9 +161,15 @@ fn real(settings: &Settings, store: Arc<dyn Store>, wakes: &Wakes, clock: Arc<dy
         traffic: nginx(settings),
         probe: Prober::new(wakes.clone(), Arc::clone(&clock)),
         env_files: env_files(settings),
+        write_back: closed(),
         store,
         clock,
     }
+}
+
+/// A folder belongs to the people who edit it.
+fn closed() -> Arc<dyn WriteBack> {
+    Arc::new(source::Closed("the desired state is a folder; only one in git is written to".to_owned()))
 }
 
 fn sandbox(store: Arc<dyn Store>, wakes: &Wakes, clock: Arc<dyn Clock>) -> Edges {
@@ -177,6 +183,7 @@ fn sandbox(store: Arc<dyn Store>, wakes: &Wakes, clock: Arc<dyn Clock>) -> Edges
         traffic: world.clone(),
         probe: world.clone(),
         env_files: world,
+        write_back: closed(),
         store,
         clock,
     }

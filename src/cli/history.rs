@@ -47,7 +47,7 @@ fn render(entries: &[HistoryEntry]) -> String {
     }
     let mut text = format!("{:19}  {:18}  {:12}  OUTCOME\n", "STARTED", "TAG", "SOURCE");
     for entry in entries {
-        let HistoryEntry { started_at, ended_at, tag, release, digest: _, revision, why, outcome } = entry;
+        let HistoryEntry { started_at, ended_at, tag, release, digest: _, revision, commit: _, why, outcome } = entry;
         let first = format!(
             "{:19}  {:18}  {:12}  ",
             text::moment(*started_at),
@@ -79,6 +79,7 @@ mod tests {
             release: "v1:0123456789abcdef".into(),
             digest: "sha256:00".into(),
             revision: "0123456789abcdef0123".into(),
+            commit: None,
             why: "the file asks for tag a-rather-long-tag-of-a-branch".into(),
             outcome: "failed: green does not come up: HTTP status 503 since the start".into(),
         };

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -12,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controller::{Controller, Handle, OnceEnd, Options, Planner, RunError};
 use crate::plan;
-use crate::ports::{Source, Wake, Wakes};
+use crate::ports::{Wake, Wakes};
 use crate::source::settings::Settings;
 use crate::web::{self, ServeError};
 
@@ -91,7 +90,7 @@ pub(crate) async fn run(args: &RunArgs, around: &Surroundings) -> Result<Exit, F
         detect: args.detect,
         planner: planner(),
     };
-    let controller = Controller::new(built.edges, options);
+    let controller = Controller::new(built.edges, built.source, options);
     let shutdown = CancellationToken::new();
     // Servers end after the controller: its last events still reach those who follow.
     let closing = CancellationToken::new();
@@ -99,7 +98,7 @@ pub(crate) async fn run(args: &RunArgs, around: &Surroundings) -> Result<Exit, F
     announce(&settings, args);
     let (stop, killed) = signals(shutdown.clone())?;
     let end = tokio::select! {
-        end = control(controller, args.once, built.source, (wakes, woken), shutdown) => end,
+        end = control(controller, args.once, (wakes, woken), shutdown) => end,
         failure = broken(&mut servers) => Err(failure),
         Ok(()) = killed => Err(Failure::new("ended at once by a second signal")
             .try_this("nothing is lost: the next start looks at the world and goes on")),
@@ -113,14 +112,13 @@ pub(crate) async fn run(args: &RunArgs, around: &Surroundings) -> Result<Exit, F
 async fn control(
     controller: Controller,
     once: bool,
-    source: Arc<dyn Source>,
     wakes: (Wakes, UnboundedReceiver<Wake>),
     shutdown: CancellationToken,
 ) -> Result<Exit, Failure> {
     let end = if once {
-        Box::pin(controller.run_once(source, wakes, shutdown)).await.map(exit_of)
+        Box::pin(controller.run_once(wakes, shutdown)).await.map(exit_of)
     } else {
-        Box::pin(controller.run(source, wakes, shutdown)).await.map(|()| Exit::Fine)
+        Box::pin(controller.run(wakes, shutdown)).await.map(|()| Exit::Fine)
     };
     end.map_err(|error| could_not_run(&error))
 }

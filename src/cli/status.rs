@@ -301,6 +301,7 @@ mod tests {
                 revision: Some("0123456789abcdef".into()),
                 age: Some(4),
                 error: Some("desired-state/api.yaml:3:5: unknown key `tga`; did you mean `tag`?".into()),
+                ..SourceStatus::default()
             },
             services,
         }

@@ -137,6 +137,15 @@ pub(super) async fn command(
     Ok(format!("{name}: {message}"))
 }
 
+/// A person says that the history of the desired state may go back to `commit`.
+pub(super) async fn accept_rewind(core: &Core, commit: &str, by: &str) -> Result<String, CommandError> {
+    let hint = "`holdfast status` shows the commit that is refused; pass its id";
+    let message = core.source.accept_rewind(commit, by).await.map_err(|why| refused(why, hint))?;
+    core.journal.note(None, EventKind::Command, message.clone(), Some(format!("{by} said so")));
+    core.source.look_again();
+    Ok(message)
+}
+
 fn find(core: &Core, service: &str) -> Result<Known, CommandError> {
     let state = core.state();
     let found = ServiceName::new(service).ok().and_then(|name| Some((state.services.get(&name)?, name)));

@@ -13,18 +13,20 @@ use super::journal::{Journal, Writer};
 use super::metrics::Metrics;
 use super::queue::Slot;
 use super::remembered::Remembered;
+use crate::model::commit::Commit;
 use crate::model::desired::{DesiredState, Service, SourceRevision};
 use crate::model::names::ServiceName;
 use crate::model::release::Release;
 use crate::model::snapshot::Why;
 use crate::model::status::{HoldStatus, ServiceStatus};
 use crate::plan::hold::Hold;
-use crate::ports::Edges;
+use crate::ports::{Edges, Source};
 use crate::retry::Backoff;
 
 /// Shared by the loop, the turns and the handles.
 pub(super) struct Core {
     pub(super) edges: Edges,
+    pub(super) source: Arc<dyn Source>,
     pub(super) options: Options,
     pub(super) memory: Remembered,
     pub(super) journal: Journal,
@@ -38,16 +40,48 @@ pub(super) struct Core {
 #[derive(Default)]
 pub(super) struct State {
     pub(super) desired: Option<Desired>,
-    pub(super) source_error: Option<Why>,
+    pub(super) trouble: Option<Trouble>,
+    /// When the source was last read with success.
+    pub(super) checked_at: Option<Timestamp>,
     /// Services with containers of ours; kept while the platform cannot be read.
     pub(super) owned: BTreeSet<ServiceName>,
     pub(super) services: BTreeMap<ServiceName, Entry>,
 }
 
+/// Why there is nothing newer in force.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// What was read is not valid.
+    Rejected { revision: Option<SourceRevision>, why: Why },
+    /// Nothing could be read.
+    Unreadable(Why),
+}
+
+impl Trouble {
+    pub(super) const fn why(&self) -> &Why {
+        match self {
+            Self::Rejected { why, .. } | Self::Unreadable(why) => why,
+        }
+    }
+
+    /// What was rejected.
+    pub(super) const fn rejected(&self) -> Option<&SourceRevision> {
+        match self {
+            Self::Rejected { revision, .. } => revision.as_ref(),
+            Self::Unreadable(_) => None,
+        }
+    }
+}
+
+/// Older revisions in force that are remembered: enough for a CI job that waits for one of them.
+const INCLUDES: usize = 100;
+
 /// The desired state in force.
 #[derive(Clone)]
 pub(super) struct Desired {
     pub(super) revision: SourceRevision,
+    pub(super) commit: Option<Commit>,
+    pub(super) includes: Vec<String>,
     pub(super) read_at: Timestamp,
     pub(super) services: BTreeMap<ServiceName, Arc<Service>>,
     pub(super) acknowledged: BTreeSet<ServiceName>,
@@ -167,6 +201,7 @@ impl Core {
     /// Everything but the loop: the receiver of nudges and the journal's writer are run by it.
     pub(super) fn new(
         edges: Edges,
+        source: Arc<dyn Source>,
         options: Options,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<(ServiceName, Slot)>, Writer) {
         let (nudges, nudged) = mpsc::unbounded_channel();
@@ -179,6 +214,7 @@ impl Core {
             nudges,
             state: Mutex::default(),
             edges,
+            source,
             options,
         };
         (Arc::new(core), nudged, writer)
@@ -263,7 +299,14 @@ impl Core {
     /// Puts `state` in force. Unchanged services keep their `Arc`.
     pub(super) fn accept(&self, state: &DesiredState) {
         let mut shared = self.state();
-        let before = shared.desired.take().map(|desired| desired.services).unwrap_or_default();
+        let (before, known) = match shared.desired.take() {
+            Some(Desired { revision, includes, services, .. }) if state.commit.is_some() => {
+                let known = std::iter::once(revision.0).filter(|it| *it != state.revision.0).chain(includes);
+                (services, known.collect())
+            }
+            Some(desired) => (desired.services, Vec::new()),
+            None => (BTreeMap::new(), Vec::new()),
+        };
         let mut services = BTreeMap::new();
         for (name, service) in &state.services {
             let kept = before.get(name).filter(|known| ***known == *service).cloned();
@@ -271,11 +314,14 @@ impl Core {
         }
         shared.desired = Some(Desired {
             revision: state.revision.clone(),
+            commit: state.commit.clone(),
+            includes: state.includes.iter().cloned().chain(known).take(INCLUDES).collect(),
             read_at: state.read_at,
             services,
             acknowledged: state.acknowledged.clone(),
         });
-        shared.source_error = None;
+        shared.trouble = None;
+        shared.checked_at = Some(self.edges.clock.now());
     }
 
     /// Makes the entries those of the file, the memory and the platform together.

@@ -44,7 +44,12 @@ impl Handle {
             source: SourceStatus {
                 revision: desired.map(|desired| desired.revision.to_string()),
                 age: desired.map(|desired| now.duration_since(desired.read_at).as_secs()),
-                error: state.source_error.clone(),
+                error: state.trouble.as_ref().map(|trouble| trouble.why().clone()),
+                from: self.core.source.place(),
+                commit: desired.and_then(|desired| desired.commit.clone()),
+                includes: desired.map(|desired| desired.includes.clone()).unwrap_or_default(),
+                rejected: state.trouble.as_ref().and_then(|it| it.rejected().map(ToString::to_string)),
+                checked: state.checked_at.map(|at| now.duration_since(at).as_secs()),
             },
             services: service.collect(),
         }
@@ -70,6 +75,19 @@ impl Handle {
         self.core.metrics.text(&self.status())
     }
 
+    /// Somebody says that the desired state has changed: it is read now. Many at once are one reading.
+    pub fn look_again(&self) {
+        self.core.source.look_again();
+    }
+
+    /// A git history that went back is accepted: `commit`, and no other. Returns what was done.
+    ///
+    /// # Errors
+    /// When there is nothing like it, or it could not be remembered.
+    pub async fn accept_rewind(&self, commit: &str, by: &str) -> Result<String, CommandError> {
+        commands::accept_rewind(&self.core, commit, by).await
+    }
+
     /// Whether the desired state was read and every service looked at once.
     ///
     /// # Errors
@@ -77,8 +95,8 @@ impl Handle {
     pub fn ready(&self) -> Result<(), Why> {
         let state = self.core.state();
         if state.desired.is_none() {
-            return Err(match &state.source_error {
-                Some(why) => format!("no good desired state was read yet: {why}"),
+            return Err(match &state.trouble {
+                Some(trouble) => format!("no good desired state was read yet: {}", trouble.why()),
                 None => "no desired state was read yet".into(),
             });
         }

@@ -28,7 +28,11 @@ pub(super) async fn follow(
         Ok(known) => known,
         Err(why) => return tracing::warn!("{name}  could not read its history: {why}"),
     };
+    let commit = core.state().desired.as_ref().filter(|it| it.revision == *revision).and_then(|it| it.commit.clone());
     for entry in entries(&known, before, change, because, revision, core.now()) {
+        // A line keeps the commit it began with.
+        let commit = entry.commit.clone().or_else(|| commit.clone().filter(|it| it.id == entry.revision));
+        let entry = HistoryEntry { commit, ..entry };
         if let Err(why) = core.edges.store.history_put(name, entry).await {
             tracing::warn!("{name}  could not write its history: {why}");
         }
@@ -99,6 +103,7 @@ fn line(release: &Release, at: Timestamp, revision: &SourceRevision, why: &str, 
         release: release.hash().to_string(),
         digest: release.digest.to_string(),
         revision: revision.to_string(),
+        commit: None,
         why: why.to_owned(),
         outcome: outcome.to_owned(),
     }

@@ -120,6 +120,7 @@ impl Metrics {
             Step::Ecs(EcsStep::Delete { .. }) => "delete_service",
             Step::Alb(_) => "weights",
             Step::Registry(_) => "delete_images",
+            Step::Source(_) => "commit_tag",
         };
         self.steps.get_or_create(&StepLabels { kind: kind.into(), result: result.into() }).inc();
     }

@@ -61,7 +61,8 @@ pub async fn observe(edges: &Edges, look: Look<'_>) -> Snapshot {
     // Whose targets are of interest while nothing is on its way: nobody's.
     let settled_on = memory.committed.as_ref().filter(|_| settled && memory.attempt.is_none()).map(|it| it.group);
     let due = service.filter(|service| is_due_for_cleaning(service, memory));
-    let (mut platform, image, env_file, aws_account, nginx, mut ecs, sidecars, alb, repository) = tokio::join!(
+    let follows = service.filter(|service| service.follow.is_some());
+    let (mut platform, image, env_file, aws_account, nginx, mut ecs, sidecars, alb, repository, tags) = tokio::join!(
         on_host,
         patiently(image(edges, service, max_age), unanswered),
         optional(env_path.map(|path| patiently(edges.env_files.version(path), unanswered))),
@@ -71,6 +72,7 @@ pub async fn observe(edges: &Edges, look: Look<'_>) -> Snapshot {
         sidecars(edges, service, max_age),
         optional(balancer.map(|balancer| patiently(edges.balancer.look(balancer, settled_on), no_balancer))),
         optional(due.map(|service| patiently(edges.registry.images(&service.image), unanswered))),
+        optional(follows.map(|service| patiently(edges.registry.tags(&service.image, max_age), unanswered))),
     );
     if let Some(ecs) = &mut ecs {
         ecs.sidecars = sidecars;
@@ -78,7 +80,8 @@ pub async fn observe(edges: &Edges, look: Look<'_>) -> Snapshot {
     if let Fact::Seen(replicas) = &mut platform.replicas {
         judge(edges, name, service, settled, replicas);
     }
-    Snapshot { image, env_file, aws_account, platform, nginx, ecs, alb, repository }
+    let source_closed = edges.write_back.closed();
+    Snapshot { image, env_file, aws_account, platform, nginx, ecs, alb, repository, tags, source_closed }
 }
 
 /// The registry is cleaned up once after each commit.

@@ -156,6 +156,7 @@ async fn one(
         Step::Ecs(step) => core.edges.cluster.perform(step).await,
         Step::Alb(step) => core.edges.balancer.perform(step).await,
         Step::Registry(step) => core.edges.registry.perform(step).await,
+        Step::Source(step) => core.edges.write_back.perform(step).await,
     }
 }
 

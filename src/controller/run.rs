@@ -9,7 +9,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::core::{Core, Retargeted};
+use super::core::{Core, Retargeted, Trouble};
 use super::handle::Handle;
 use super::journal::Writer;
 use super::queue::{Queue, Slot};
@@ -54,9 +54,9 @@ pub enum OnceEnd {
 }
 
 impl Controller {
-    /// A controller on `edges`.
-    pub fn new(edges: Edges, options: Options) -> Self {
-        let (core, nudged, writer) = Core::new(edges, options);
+    /// A controller on `edges` that makes reality match `source`.
+    pub fn new(edges: Edges, source: Arc<dyn Source>, options: Options) -> Self {
+        let (core, nudged, writer) = Core::new(edges, source, options);
         Self { core, nudged, writer }
     }
 
@@ -71,10 +71,10 @@ impl Controller {
     /// When the durable memory cannot be read.
     pub async fn run(
         self,
-        source: Arc<dyn Source>,
         wakes: (Wakes, UnboundedReceiver<Wake>),
         shutdown: CancellationToken,
     ) -> Result<(), RunError> {
+        let source = Arc::clone(&self.core.source);
         let (updates, edits) = mpsc::channel(4);
         let mut watchers = JoinSet::new();
         watchers.spawn(watchers::for_ever("the source", wakes.0.clone(), move || {
@@ -90,12 +90,11 @@ impl Controller {
     /// When the durable memory cannot be read, or the desired state is not valid.
     pub async fn run_once(
         self,
-        source: Arc<dyn Source>,
         wakes: (Wakes, UnboundedReceiver<Wake>),
         shutdown: CancellationToken,
     ) -> Result<OnceEnd, RunError> {
-        let update = source.read().await;
-        if let SourceUpdate::Rejected { why, .. } = update {
+        let update = self.core.source.read().await;
+        if let SourceUpdate::Rejected { why, .. } | SourceUpdate::Unreadable(why) = update {
             return Err(RunError::Rejected(why));
         }
         let (updates, edits) = mpsc::channel(1);
@@ -237,16 +236,38 @@ impl Loop {
         match update {
             SourceUpdate::Accepted(state) => self.accept(&state),
             SourceUpdate::Rejected { revision, why } => {
+                let what = revision.as_ref().map_or_else(String::new, |revision| format!(" {}", revision.short()));
+                let message = format!("edit{what} rejected, the last good one stays: {why}");
+                self.core.state().checked_at = Some(self.core.now());
+                self.trouble(Trouble::Rejected { revision, why }, message);
+            }
+            SourceUpdate::Unreadable(why) => {
+                let message = format!("the desired state cannot be read, the last good one stays: {why}");
+                self.trouble(Trouble::Unreadable(why), message);
+            }
+            SourceUpdate::Unchanged => {
                 let mut state = self.core.state();
-                let known = state.source_error.replace(why.clone());
+                state.checked_at = Some(self.core.now());
+                let over = state.trouble.take_if(|trouble| matches!(trouble, Trouble::Unreadable(_)));
                 drop(state);
-                if known.as_ref() != Some(&why) {
-                    let what = revision.map_or_else(String::new, |revision| format!(" {}", revision.short()));
-                    let message = format!("edit{what} rejected, the last good one stays: {why}");
-                    self.core.journal.note(None, EventKind::Rejected, message, None);
+                if over.is_some() {
+                    let message = "the desired state can be read again, and is as it was".to_owned();
+                    self.core.journal.note(None, EventKind::Controller, message, None);
                     self.core.changed();
                 }
             }
+        }
+    }
+
+    /// Says once why nothing newer is in force.
+    fn trouble(&self, trouble: Trouble, message: String) {
+        let mut state = self.core.state();
+        let is_new = state.trouble.as_ref() != Some(&trouble);
+        state.trouble = Some(trouble);
+        drop(state);
+        if is_new {
+            self.core.journal.note(None, EventKind::Rejected, message, None);
+            self.core.changed();
         }
     }
 
@@ -257,8 +278,11 @@ impl Loop {
         let names: Vec<&str> = changed.iter().map(ServiceName::as_str).collect();
         let because =
             if names.is_empty() { "no service changed".into() } else { format!("changed: {}", names.join(", ")) };
-        let message =
-            format!("revision {} accepted, {}", state.revision.short(), counted(state.services.len(), "service"));
+        let what = state
+            .commit
+            .as_ref()
+            .map_or_else(|| format!("revision {}", state.revision.short()), |commit| format!("commit {commit}"));
+        let message = format!("{what} accepted, {}", counted(state.services.len(), "service"));
         self.core.journal.note(None, EventKind::Accepted, message, Some(because));
         self.ask_owned();
     }

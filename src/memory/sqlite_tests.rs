@@ -40,6 +40,7 @@ fn entry(second: i64, outcome: &str) -> HistoryEntry {
         release: "v1:00".to_owned(),
         digest: "sha256:00".to_owned(),
         revision: "r".to_owned(),
+        commit: None,
         why: "the file asks for it".to_owned(),
         outcome: outcome.to_owned(),
     }

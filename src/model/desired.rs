@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::colour::Colour;
+use super::commit::Commit;
 pub use super::drift::{Drift, DriftField};
 use super::ecs::{AlbTraffic, Ecs};
+use super::follow::Follow;
 use super::image::{Repository, TagSpec};
 use super::names::{ControllerId, ServiceName};
 
@@ -37,6 +39,10 @@ impl fmt::Display for SourceRevision {
 pub struct DesiredState {
     /// What was read.
     pub revision: SourceRevision,
+    /// The commit it is; none when it comes from a folder.
+    pub commit: Option<Commit>,
+    /// Older commits it takes the place of, newest first: what is in the branch since the last one in force.
+    pub includes: Vec<String>,
     /// When it was read.
     pub read_at: Timestamp,
     /// Every service this controller acts on.
@@ -78,6 +84,8 @@ pub struct Service {
     pub aws: Option<AwsGuard>,
     /// `ecr:`: how many images of past releases stay in the registry; none: it is never cleaned up.
     pub ecr_keep: Option<u32>,
+    /// `follow:`: which tags are committed by themselves; none: the file's tag is changed by people alone.
+    pub follow: Option<Follow>,
 }
 
 /// `aws:` of a file: other credentials are refused before any write.
@@ -346,6 +354,15 @@ pub enum OnFailure {
     Rollback,
     /// Traffic stays where it is, the failed replicas stay for a look.
     Hold,
+    /// As `Rollback`, and the last good tag is committed to the desired state.
+    Revert,
+}
+
+impl OnFailure {
+    /// Whether what served serves again and the failed replicas go.
+    pub const fn goes_back(self) -> bool {
+        matches!(self, Self::Rollback | Self::Revert)
+    }
 }
 
 /// This machine's identity, as far as decisions need it.

@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::commit::Commit;
 use super::names::ServiceName;
 
 /// One line of the reconcile log.
@@ -82,6 +83,9 @@ pub struct HistoryEntry {
     pub digest: String,
     /// The source revision that asked for it.
     pub revision: String,
+    /// The commit that is; none when it came from a folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<Commit>,
     /// What started it.
     pub why: String,
     /// `serving`, `replaced`, `failed: …`, `superseded`, `under way`.

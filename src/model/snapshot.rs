@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::colour::Group;
 use super::desired::{Resources, Restart};
 use super::ecs::seen::{AlbSeen, EcsSeen};
-use super::image::Digest;
+use super::image::{Digest, Tag};
 use super::names::ServiceName;
 use super::release::{EnvFileVersion, ReleaseHash};
 
@@ -56,6 +56,10 @@ pub struct Snapshot {
     pub alb: Option<AlbSeen>,
     /// The images of its repository; none unless the registry is due for a clean-up.
     pub repository: Option<Fact<Vec<RegistryImage>>>,
+    /// The tags of its repository; none unless the service follows them.
+    pub tags: Option<Fact<Vec<TagSeen>>>,
+    /// Why the desired state cannot be written to; none when it can.
+    pub source_closed: Option<Why>,
 }
 
 /// An image in a registry.
@@ -67,6 +71,15 @@ pub struct RegistryImage {
     pub tags: Vec<String>,
     /// When it was pushed.
     pub pushed_at: Timestamp,
+}
+
+/// A tag in a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagSeen {
+    /// Its name.
+    pub tag: Tag,
+    /// When its image was pushed; none where the registry does not say.
+    pub pushed_at: Option<Timestamp>,
 }
 
 /// One look at the engine for one service.

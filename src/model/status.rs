@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::colour::Colour;
+use super::commit::Commit;
 use super::names::ServiceName;
 
 /// `status -o json` and `/api/v1/services`.
@@ -30,8 +31,23 @@ pub struct SourceStatus {
     pub revision: Option<String>,
     /// Seconds since it was read.
     pub age: Option<i64>,
-    /// Why the newest edit was rejected.
+    /// Why the newest edit was rejected, or why nothing newer can be read.
     pub error: Option<String>,
+    /// Where it is read from, for people: a folder, or `URL#BRANCH:PATH`.
+    #[serde(default)]
+    pub from: String,
+    /// The commit in force; none when it comes from a folder.
+    #[serde(default)]
+    pub commit: Option<Commit>,
+    /// Older commits that are in force with it, newest first, at most 100.
+    #[serde(default)]
+    pub includes: Vec<String>,
+    /// The revision that was rejected with `error`; none when nothing was.
+    #[serde(default)]
+    pub rejected: Option<String>,
+    /// Seconds since the source was last read with success, whether it had changed or not.
+    #[serde(default)]
+    pub checked: Option<i64>,
 }
 
 /// In one word.

@@ -19,7 +19,12 @@ pub fn show(name: &str, plan: &Plan) -> String {
         for PlannedStep { step, because } in stage {
             let mark = match step {
                 Step::Remember(_) => '·',
-                Step::Platform(_) | Step::Traffic(_) | Step::Ecs(_) | Step::Alb(_) | Step::Registry(_) => '+',
+                Step::Platform(_)
+                | Step::Traffic(_)
+                | Step::Ecs(_)
+                | Step::Alb(_)
+                | Step::Registry(_)
+                | Step::Source(_) => '+',
             };
             let _ = writeln!(text, "  {} {mark} {step}", number + 1);
             let _ = writeln!(text, "        because {because}");

@@ -179,7 +179,7 @@ pub fn decide(it: &Situation<'_>, target: Option<Group>) -> Decision {
 
 /// Nothing is known well enough to run. A failed first deploy is cleaned up all the same.
 fn nothing_wanted(it: &Situation<'_>, out: &mut Decision) {
-    let clean_up = it.wanted.quarantined && it.service.rollout.on_failure == OnFailure::Rollback;
+    let clean_up = it.wanted.quarantined && it.service.rollout.on_failure.goes_back();
     for group in it.groups.keys() {
         let target = if clean_up && it.serving != Some(*group) { GroupTarget::Absent } else { GroupTarget::Keep };
         out.groups.insert(*group, target);
@@ -373,7 +373,7 @@ fn settle_others(it: &Situation<'_>, out: &mut Decision, group: Group, progress:
 /// The new colour failed while the old one is still warm: one switch back.
 fn back_if_failing(it: &Situation<'_>, out: &mut Decision, committed: &Committed, progress: &Progress) {
     let Progress::Failing(why) = progress else { return };
-    if it.service.rollout.on_failure != OnFailure::Rollback || it.memory.pin.is_some() || it.wanted.quarantined {
+    if !it.service.rollout.on_failure.goes_back() || it.memory.pin.is_some() || it.wanted.quarantined {
         return;
     }
     let why = format!("unhealthy during bake: {why}");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::model::colour::Group;
 use crate::model::desired::{Resources, Restart};
-use crate::model::image::{Digest, Repository};
+use crate::model::image::{Digest, Repository, TagSpec};
 use crate::model::memory::MemoryChange;
 use crate::model::names::ServiceName;
 use crate::model::release::{Release, ReleaseHash};
@@ -40,6 +40,21 @@ pub enum Step {
     Alb(AlbStep),
     /// The registry.
     Registry(RegistryStep),
+    /// The desired state itself.
+    Source(SourceStep),
+}
+
+/// A change of the desired state: one commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceStep {
+    /// Whose tag.
+    pub service: ServiceName,
+    /// As written now.
+    pub from: TagSpec,
+    /// As it is to be.
+    pub to: TagSpec,
+    /// Why, in sentences: the body of the commit's message.
+    pub why: String,
 }
 
 /// An act on the container platform.
@@ -181,7 +196,15 @@ impl fmt::Display for Step {
             Self::Ecs(step) => step.fmt(f),
             Self::Alb(step) => step.fmt(f),
             Self::Registry(step) => step.fmt(f),
+            Self::Source(step) => step.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for SourceStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, from, to, why: _ } = self;
+        write!(f, "commit {service}: tag {from} -> {to}")
     }
 }
 

@@ -97,6 +97,10 @@ impl Source for Folder {
         self.update(texts)
     }
 
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
     async fn watch(&self, updates: mpsc::Sender<SourceUpdate>) {
         let mut last = None;
         let mut watch = if self.watching { Watch::start(&self.path) } else { Watch::none() };

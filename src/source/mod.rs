@@ -1,5 +1,6 @@
 //! Floor 2: where desired state comes from. Text becomes a checked [`DesiredState`], or is rejected whole with reasons.
 
+mod closed;
 pub mod directory;
 pub mod edit;
 pub mod env_files;
@@ -19,6 +20,7 @@ use jiff::Timestamp;
 
 use crate::model::desired::{DesiredState, SourceRevision};
 use crate::ports::{Clock as _, WallClock};
+pub use closed::Closed;
 pub use error::SourceError;
 pub use lower::{CheckReport, FileText, HostRules};
 

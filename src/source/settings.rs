@@ -1,5 +1,6 @@
 //! `holdfast.yaml`: this machine's own settings. Every key has a default.
 
+pub mod git;
 mod raw;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use super::report::{Report, Scope};
 use super::{scalar, yaml};
 use crate::model::desired::PortRange;
 use crate::model::names::ControllerId;
+pub use git::GitSettings;
 use raw::RawSettings;
 
 /// This machine's settings, every default filled in.
@@ -51,6 +53,8 @@ pub struct Settings {
     pub aws_budget: u8,
     /// The SQS queue of EventBridge events that wakes services on ECS; none: they are only polled.
     pub aws_event_queue: Option<String>,
+    /// The desired state is in git; none: it is the folder `source`.
+    pub git: Option<GitSettings>,
 }
 
 /// One entry of `registries:`.
@@ -172,7 +176,6 @@ impl Settings {
 }
 
 fn lower(scope: &mut Scope<'_, '_>, raw: &RawSettings) -> Settings {
-    scope.later(&["git"], &raw.git);
     let resync = scope.take(&["resync"], &raw.resync, |text| {
         scalar::duration(text).filter(|resync| *resync >= Duration::from_secs(1))
     });
@@ -203,6 +206,7 @@ fn lower(scope: &mut Scope<'_, '_>, raw: &RawSettings) -> Settings {
         nginx: nginx(scope, raw),
         aws_budget: budget.unwrap_or(25),
         aws_event_queue: event_queue(scope, raw),
+        git: raw.git.get().map(|raw| git::lower(scope, raw)),
     }
 }
 
@@ -344,7 +348,7 @@ mod tests {
         let texts = [
             "contoller: a\n",
             "controller: Web_1\nlisten: 7400\nresync: 0s\nports: 80-90\nmounts: [srv]\n",
-            "git: {url: x}\nnginx: {container: web}\ntokenFile:\n",
+            "git: {url: x, branch: -b, path: ../x}\nnginx: {container: web}\ntokenFile:\n",
             "registries: [{kind: acr}]\naws: {budget: 250%}\ndocker: /var/run/docker.sock\n",
         ];
         let told = texts.map(errors).join("\n");
@@ -356,7 +360,9 @@ mod tests {
             "`resync`: found `0s`",
             "`ports`: found `80-90`",
             "`mounts`: found `srv`",
-            "`git` is not available yet",
+            "`url`: found `x`",
+            "`branch`: found `-b`",
+            "`path`: found `../x`",
             "`nginx.container` is not available yet",
             "`tokenFile` has no value",
             "`kind`: found `acr`",

@@ -89,6 +89,7 @@ pub(crate) fn service(name: &ServiceName, image: &str) -> want::Service {
         drift: want::Drift::default(),
         aws: None,
         ecr_keep: None,
+        follow: None,
     }
 }
 

@@ -86,12 +86,15 @@ pub fn service(service: &str, tag: &str, replicas: u32) -> Service {
         drift: Drift::default(),
         aws: None,
         ecr_keep: None,
+        follow: None,
     }
 }
 
 pub fn state(revision: &str, services: impl IntoIterator<Item = Service>, acknowledged: &[&str]) -> SourceUpdate {
     SourceUpdate::Accepted(Arc::new(DesiredState {
         revision: SourceRevision(revision.into()),
+        commit: None,
+        includes: Vec::new(),
         read_at: Timestamp::UNIX_EPOCH,
         services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
         acknowledged: acknowledged.iter().map(|text| name(text)).collect(),
@@ -376,6 +379,9 @@ impl Source for TestSource {
     async fn read(&self) -> SourceUpdate {
         self.0.borrow().last().cloned().unwrap()
     }
+    fn place(&self) -> String {
+        "a test".to_owned()
+    }
     async fn watch(&self, updates: mpsc::Sender<SourceUpdate>) {
         let mut all = self.0.clone();
         let mut sent = 0;
@@ -522,6 +528,7 @@ pub fn edges(world: &Arc<World>) -> Edges {
         traffic: edge.clone(),
         probe: edge.clone(),
         env_files: edge.clone(),
+        write_back: Arc::new(holdfast::source::Closed("a test".into())),
         store: edge,
         clock: Arc::new(TokioClock(Instant::now())),
     }
@@ -533,11 +540,11 @@ pub fn source(updates: Vec<SourceUpdate>) -> (watch::Sender<Vec<SourceUpdate>>, 
 }
 
 pub fn start_with(world: Arc<World>, first: SourceUpdate, detect: bool) -> Running {
-    let controller = Controller::new(edges(&world), options(detect));
     let (edits, source) = source(vec![first]);
+    let controller = Controller::new(edges(&world), source, options(detect));
     let (handle, shutdown, (wakes, woken)) = (controller.handle(), CancellationToken::new(), Wakes::channel());
     let (stop, reports) = (shutdown.clone(), wakes.clone());
-    let task = tokio::spawn(async move { controller.run(source, (reports, woken), stop).await.unwrap() });
+    let task = tokio::spawn(async move { controller.run((reports, woken), stop).await.unwrap() });
     Running { world, handle, edits, wakes, shutdown, task }
 }
 

@@ -102,6 +102,7 @@ impl Stage {
             cluster: edge.clone(),
             balancer: edge.clone(),
             store: edge,
+            write_back: Arc::new(holdfast::source::Closed("a simulation".into())),
             registry: sandbox.clone(),
             account: sandbox.clone(),
             probe: sandbox.clone(),
@@ -115,14 +116,14 @@ impl Stage {
         };
         let controller = ControllerId::new("test").unwrap();
         let options = Options { controller, resync: RESYNC, detect: false, planner };
-        let controller = Controller::new(edges, options);
-        let handle = controller.handle();
         let (edits, source) = source(self.updates.lock().unwrap().last().cloned().into_iter().collect());
+        let controller = Controller::new(edges, source, options);
+        let handle = controller.handle();
         let (wakes, woken) = Wakes::channel();
         *self.wakes.lock().unwrap() = Some(wakes.clone());
         let task = tokio::spawn(async move {
             let stop = CancellationToken::new();
-            controller.run(source, (wakes, woken), stop).await.unwrap();
+            controller.run((wakes, woken), stop).await.unwrap();
         });
         Running { handle, edits, task }
     }

@@ -33,7 +33,7 @@ pub fn verify(plan: &Plan, service: Option<&Service>, snapshot: &Snapshot, memor
                     return Err(format!("retention: {} is still needed", digest.short()));
                 }
             }
-            Step::Remember(_) | Step::Platform(_) | Step::Traffic(_) => {}
+            Step::Remember(_) | Step::Platform(_) | Step::Traffic(_) | Step::Source(_) => {}
         }
     }
     remembered_first(plan, memory)

@@ -90,6 +90,7 @@ pub(crate) fn service(tag: &str, replicas: u32) -> Service {
         drift: Drift::default(),
         aws: None,
         ecr_keep: None,
+        follow: None,
     }
 }
 
@@ -212,6 +213,8 @@ impl World {
             ecs: None,
             alb: None,
             repository: None,
+            tags: None,
+            source_closed: None,
         }
     }
 
@@ -278,6 +281,7 @@ impl World {
     pub(crate) fn apply(&mut self, step: &Step) {
         match step {
             Step::Ecs(_) | Step::Alb(_) | Step::Registry(_) => panic!("this world has no AWS: {step}"),
+            Step::Source(step) => self.service.tag = step.to.clone(),
             Step::Remember(change) => self.memory.apply(change),
             Step::Traffic(step) => {
                 let text = TrafficStep::render(&step.service, &step.servers);

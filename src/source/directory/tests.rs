@@ -28,7 +28,8 @@ fn told(update: &SourceUpdate) -> String {
         SourceUpdate::Accepted(state) => {
             state.services.values().map(|service| service.tag.to_string()).collect::<Vec<_>>().join(",")
         }
-        SourceUpdate::Rejected { why, .. } => why.clone(),
+        SourceUpdate::Rejected { why, .. } | SourceUpdate::Unreadable(why) => why.clone(),
+        SourceUpdate::Unchanged => "unchanged".to_owned(),
     }
 }
 

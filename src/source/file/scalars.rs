@@ -124,6 +124,8 @@ scalar! {
     EngineAddress, "an address like `unix:///var/run/docker.sock`", {"type": "string"};
     /// `kind:`.
     Kind, "`oci` or `ecr`", {"enum": ["oci", "ecr"]};
+    /// `git.status.host:`.
+    GitHost, "`github` or `gitlab`", {"enum": ["github", "gitlab"]};
     /// `budget:`.
     Budget, "a share like `25%`, from 1% to 100%", {"type": "string"};
 }

@@ -122,7 +122,14 @@ pub(super) fn desired_state(
     }
     report.services = services.keys().cloned().collect();
     let good = report.errors.is_empty();
-    let state = DesiredState { revision: revision.clone(), read_at, services, acknowledged };
+    let state = DesiredState {
+        revision: revision.clone(),
+        commit: None,
+        includes: Vec::new(),
+        read_at,
+        services,
+        acknowledged,
+    };
     (good.then_some(state), report)
 }
 

@@ -64,6 +64,7 @@ pub(super) fn lower(
         drift,
         aws: aws.cloned(),
         ecr_keep,
+        follow: None,
     })
 }
 

@@ -202,6 +202,8 @@ impl World {
                 let committed = self.memory.committed.as_ref().map(|it| it.at);
                 self.memory.attempt.is_none() && committed.is_some() && self.memory.cleaned_after != committed
             }),
+            tags: None,
+            source_closed: None,
         }
     }
 
@@ -260,6 +262,7 @@ impl World {
             Step::Ecs(step) => drop(self.aws.perform(step)?),
             Step::Alb(step) => drop(self.aws.weigh(step)),
             Step::Registry(step) => self.aws.calls.push(step.to_string()),
+            Step::Source(_) => self.aws.calls.push(step.to_string()),
             Step::Platform(_) | Step::Traffic(_) => panic!("this world has no Docker host: {step}"),
         }
         Ok(())

@@ -1,0 +1,127 @@
+//! Why git did not do it, in words people can use and without passwords.
+
+use super::names;
+
+/// What kind of failure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// There is no git on this host.
+    NotInstalled,
+    /// It took too long.
+    TimedOut,
+    /// The other side does not let us in.
+    Denied,
+    /// The other side cannot be reached.
+    Unreachable,
+    /// A push came too late: somebody else pushed first.
+    Overtaken,
+    /// Anything else.
+    Other,
+}
+
+/// Why git did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("git {verb} failed: {said}{}", hint.map(|hint| format!("\n  hint: {hint}")).unwrap_or_default())]
+pub struct GitError {
+    /// `fetch`, `ls-remote`.
+    pub verb: String,
+    /// What git said, without passwords.
+    pub said: String,
+    /// Its exit code, where it had one.
+    pub code: Option<i32>,
+    /// What kind.
+    pub trouble: Trouble,
+    /// What to do about it.
+    pub hint: Option<&'static str>,
+}
+
+pub(super) fn scrubbed(said: &str, url: &str, token: Option<&str>) -> String {
+    let mut said = said.replace(url, &names::without_password(url));
+    if let Some(token) = token {
+        said = said.replace(token, "***");
+    }
+    // A server may repeat an address with a password in it (a redirect).
+    let words = said.split(' ').map(names::without_password).collect::<Vec<_>>();
+    words.join(" ")
+}
+
+/// The complaints that matter stand last; what a server's own hook printed comes before them.
+pub(super) fn last_lines(said: &str) -> String {
+    let noise = |line: &&str| !line.is_empty() && !line.starts_with("hint:") && !line.starts_with("Please make sure");
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(noise).collect();
+    let last = lines[lines.len().saturating_sub(4)..].join("; ");
+    let plain: String = last.chars().filter(|c| !c.is_control()).take(400).collect();
+    if plain.is_empty() { "it did not say why".to_owned() } else { plain }
+}
+
+/// What git's words (in the C locale) mean.
+pub(super) fn judge(said: &str) -> (Trouble, Option<&'static str>) {
+    let any = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if any(&["Host key verification failed"]) {
+        let hint = "write the host's key into `git.knownHosts` (`ssh-keyscan HOST` prints it; compare it first)";
+        (Trouble::Denied, Some(hint))
+    } else if any(&["UNPROTECTED PRIVATE KEY"]) {
+        (Trouble::Denied, Some("`chmod 600` the deploy key: ssh takes none that others can read"))
+    } else if any(&["Permission denied (publickey", "Load key", "Too many authentication failures"]) {
+        (Trouble::Denied, Some("is `git.deployKey` the private key, and does the repository know the public one?"))
+    } else if any(&["Authentication failed", "could not read Username", "could not read Password", "error: 401"]) {
+        let hint = "a token (`git.tokenFile`, `git.tokenCommand`) or a credential helper of this host has to let it in";
+        (Trouble::Denied, Some(hint))
+    } else if any(&[
+        "error: 403",
+        "Permission to",
+        "denied to",
+        "not allowed to push",
+        "access denied",
+        "Access denied",
+    ]) {
+        (Trouble::Denied, Some("the token or key is known, and may not do this: look at what it is allowed"))
+    } else if any(&["Repository not found", "not found", "does not appear to be a git repository", "error: 404"]) {
+        (Trouble::Denied, Some("is the address right? Hosts say so as well of a repository the token may not see"))
+    } else if any(&[
+        "non-fast-forward",
+        "fetch first",
+        "[rejected]",
+        "cannot lock ref",
+        "failed to update ref",
+        "stale info",
+    ]) {
+        (Trouble::Overtaken, None)
+    } else if any(&["transport '", "protocol '"]) && said.contains("not allowed") {
+        (Trouble::Denied, Some("only HTTPS and SSH are spoken; `git.allow` adds `file` or `http`"))
+    } else if any(&[
+        "Could not resolve host",
+        "Could not resolve hostname",
+        "Connection refused",
+        "Connection timed out",
+        "Failed to connect",
+        "Couldn't connect",
+        "Operation timed out",
+        "Operation too slow",
+        "Connection reset",
+        "early EOF",
+        "unexpected disconnect",
+        "hung up unexpectedly",
+        "error: 5",
+        "Network is unreachable",
+        "No route to host",
+    ]) {
+        (Trouble::Unreachable, None)
+    } else {
+        (Trouble::Other, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_repeated() {
+        let said = "fatal: unable to access 'https://u:secret@host/x/': The requested URL returned error: 401 tok3n";
+        let said = scrubbed(said, "https://u:secret@host/x", Some("tok3n"));
+        assert!(!said.contains("secret") && !said.contains("tok3n"), "{said}");
+        assert_eq!(judge(&said).0, Trouble::Denied);
+        assert!(!scrubbed("see https://a:b@c/d now", "", None).contains(":b@"));
+    }
+}

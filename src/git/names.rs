@@ -1,0 +1,199 @@
+//! Names that reach git's command line, checked: addresses, branches, folders, object ids.
+
+use super::Protocol;
+
+/// Why an address is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadUrl {
+    /// What would be right.
+    pub expected: &'static str,
+    /// What to do about it.
+    pub hint: Option<&'static str>,
+}
+
+/// What a branch may be called.
+pub const BRANCH: &str = "a branch like `main` or `env/prod`";
+/// What a folder may be called.
+pub const FOLDER: &str = "a folder inside the repository like `desired-state/prod`, without `..`";
+
+const ADDRESS: &str = "`https://HOST/PATH`, `ssh://HOST/PATH` or `git@HOST:PATH`";
+
+/// Checks an address. Only HTTPS and SSH are spoken; `allow` adds others.
+///
+/// # Errors
+/// With what would be right.
+pub fn url(text: &str, allow: &[Protocol]) -> Result<(), BadUrl> {
+    let bad = |hint| Err(BadUrl { expected: ADDRESS, hint });
+    // A leading `-` would be an option, `ext::` a command; neither is an address of any kind below.
+    if text.is_empty() || text.starts_with('-') || text.contains(|c: char| !c.is_ascii_graphic()) {
+        return bad(None);
+    }
+    match text.split_once("://") {
+        Some(("https", rest)) => host_and_path(rest),
+        Some(("ssh", rest)) => host_and_path(rest),
+        Some(("http", rest)) if allow.contains(&Protocol::Http) => host_and_path(rest),
+        Some(("http", _)) => {
+            bad(Some("take https, or say `allow: [http]`: then anybody on the way can read and change it"))
+        }
+        Some(("file", rest)) if allow.contains(&Protocol::File) && rest.starts_with('/') => Ok(()),
+        Some(("file", _)) => bad(Some("say `allow: [file]` to read a repository of this host")),
+        Some(_) => bad(None),
+        None if text.starts_with('/') && allow.contains(&Protocol::File) => Ok(()),
+        None if text.starts_with('/') => bad(Some("say `allow: [file]` to read a repository of this host")),
+        None => match text.split_once(':') {
+            Some((host, path)) if is_host(host) && !path.is_empty() && !path.starts_with(['-', ':']) => Ok(()),
+            _ => bad(None),
+        },
+    }
+}
+
+fn host_and_path(rest: &str) -> Result<(), BadUrl> {
+    let bad = |hint| Err(BadUrl { expected: ADDRESS, hint });
+    let Some((authority, path)) = rest.split_once('/') else { return bad(None) };
+    let (user, host) = authority.rsplit_once('@').map_or(("", authority), |(user, host)| (user, host));
+    if user.contains(':') {
+        return bad(Some("leave the password out of the address: `tokenFile` or a credential helper knows it"));
+    }
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(address, _)| address),
+        None => host.split_once(':').map_or(host, |(host, _)| host),
+    };
+    if is_host(host) && !user.starts_with('-') && !path.is_empty() { Ok(()) } else { bad(None) }
+}
+
+/// `HOST` or `USER@HOST`, neither of which could be taken for an option by ssh.
+fn is_host(text: &str) -> bool {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('-')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-:%+".contains(c))
+    };
+    match text.split_once('@') {
+        Some((user, host)) => plain(user) && plain(host),
+        None => plain(text),
+    }
+}
+
+/// `https://user:password@host/…` as it may be shown.
+pub fn without_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let end = rest.find('/').unwrap_or(rest.len());
+    match rest[..end].rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user.split_once(':').map_or(user, |(user, _)| user);
+            format!("{scheme}://{user}@{host}{}", &rest[end..])
+        }
+        None => text.to_owned(),
+    }
+}
+
+/// Checks the name of a branch: `git check-ref-format --branch`, and only plain characters.
+pub fn branch(text: &str) -> Option<String> {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with(['.', '-', '+'])
+            && !part.ends_with('.')
+            && !part.ends_with(".lock")
+            && !part.contains("..")
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-+#=".contains(c))
+    };
+    (text.len() <= 200 && text.split('/').all(plain) && text != "HEAD").then(|| text.to_owned())
+}
+
+/// Checks a folder or file inside the repository; the root is empty.
+pub fn folder(text: &str) -> Option<String> {
+    let text = text.trim_end_matches('/');
+    let text = text.strip_prefix("./").unwrap_or(text);
+    if matches!(text, "" | ".") {
+        return Some(String::new());
+    }
+    let plain = |part: &str| !matches!(part, "" | "." | ".." | ".git") && !part.contains(char::is_control);
+    text.split('/').all(plain).then(|| text.to_owned())
+}
+
+/// Whether `text` is an object id in full (SHA-1 or SHA-256).
+pub fn is_object_id(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_and_ssh_are_addresses() {
+        for good in [
+            "https://github.com/acme/deploy.git",
+            "https://git@github.com/acme/deploy",
+            "https://localhost:8443/x",
+            "ssh://git@host:2222/srv/x.git",
+            "ssh://[::1]/x",
+            "git@github.com:acme/deploy.git",
+            "host:x",
+        ] {
+            assert_eq!(url(good, &[]), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "-oProxyCommand=x",
+            "--upload-pack=x",
+            "ext::sh -c touch% /tmp/x",
+            "ext::sh",
+            "fd::17/x",
+            "https://-x/y",
+            "https:///y",
+            "https://host",
+            "https://user:secret@host/x",
+            "ssh://-oProxyCommand=x/y",
+            "-oProxyCommand=x@host:y",
+            "git@-host:y",
+            "host:-x",
+            "git://host/x",
+            "ftp://host/x",
+            "http://host/x",
+            "file:///srv/x",
+            "/srv/x",
+            "../x",
+            "x",
+            "https://host/a\nb",
+            "https://host/a b",
+        ] {
+            assert!(url(bad, &[]).is_err(), "{bad}");
+        }
+        for asked in ["file:///srv/x", "/srv/x", "http://host/x"] {
+            assert_eq!(url(asked, &[Protocol::File, Protocol::Http]), Ok(()), "{asked}");
+        }
+        assert!(url("file://host/x", &[]).is_err());
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        assert_eq!(without_password("https://u:secret@h/x"), "https://u@h/x");
+        assert_eq!(without_password("https://h/u:x@y"), "https://h/u:x@y");
+    }
+
+    #[test]
+    fn branches_are_plain() {
+        for good in ["main", "env/prod", "release-1.2", "a_b+c"] {
+            assert_eq!(branch(good).as_deref(), Some(good));
+        }
+        for bad in [
+            "", "-b", "a..b", "a//b", "/a", "a/", ".a", "a.lock", "a\nb", "a b", "a:b", "+a", "a@{1}", "*", "HEAD",
+            "a^",
+        ] {
+            assert_eq!(branch(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn folders_stay_inside() {
+        assert_eq!(folder("desired-state/prod/").as_deref(), Some("desired-state/prod"));
+        assert_eq!(folder("./a").as_deref(), Some("a"));
+        for root in ["", ".", "./"] {
+            assert_eq!(folder(root).as_deref(), Some(""), "{root}");
+        }
+        for bad in ["/a", "../a", "a/../b", "a//b", "a/.git", "a\n", ".."] {
+            assert_eq!(folder(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Running `git`: a clean environment, no prompt, no hook, a time limit, and failures in words people can use.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::failure::{GitError, Trouble, judge, last_lines, scrubbed};
+use super::{Access, Token};
+
+/// What git may write at most: the list of a tree of 100,000 files has 10 MB.
+const MOST: u64 = 64 << 20;
+/// What is kept of its complaints.
+const MOST_SAID: u64 = 64 << 10;
+/// A token program answers by then.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a printed token is used: a GitHub App's lives an hour.
+const TOKEN_AGE: Duration = Duration::from_secs(5 * 60);
+
+/// Of the caller's `GIT_*` variables these reach git: how TLS is checked, which configuration is read (its credential
+/// helpers and proxies are the host's own business), and what such helpers ask for. Others could redirect it.
+const KEPT: [&str; 11] = [
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "GIT_SSL_CERT",
+    "GIT_SSL_KEY",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_NOSYSTEM",
+    "GIT_USERNAME",
+    "GIT_PASSWORD",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+];
+
+/// Settings that win over every configuration file.
+const SETTINGS: [&str; 9] = [
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "fetch.recurseSubmodules=false",
+    "transfer.bundleURI=false",
+    "credential.interactive=false",
+    // A server that stops in the middle is given up on after 20 s below 1 kB/s.
+    "http.lowSpeedLimit=1000",
+    "http.lowSpeedTime=20",
+];
+
+/// One run of git.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// The verb, then its arguments.
+    pub args: Vec<OsString>,
+    /// What it reads.
+    pub stdin: Vec<u8>,
+    /// Further variables.
+    pub env: Vec<(&'static str, OsString)>,
+    /// Further settings, `key=value`.
+    pub settings: Vec<String>,
+    /// How long it may take.
+    pub limit: Duration,
+    /// Whether it talks to the other side: then it gets what opens the door.
+    pub remote: bool,
+}
+
+impl Run {
+    /// A run on this host alone.
+    pub fn local<I: Into<OsString>>(args: impl IntoIterator<Item = I>) -> Self {
+        let args = args.into_iter().map(Into::into).collect();
+        Self { args, limit: Duration::from_secs(60), ..Self::default() }
+    }
+
+    /// A run that talks to the other side.
+    pub fn remote<I: Into<OsString>>(limit: Duration, args: impl IntoIterator<Item = I>) -> Self {
+        Self { limit, remote: true, ..Self::local(args) }
+    }
+
+    /// With this to read.
+    #[must_use]
+    pub fn reads(mut self, stdin: impl Into<Vec<u8>>) -> Self {
+        self.stdin = stdin.into();
+        self
+    }
+
+    /// With this variable.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.env.push((name, value.into()));
+        self
+    }
+}
+
+/// `git` on one bare repository.
+pub struct Git {
+    dir: PathBuf,
+    url: String,
+    access: Access,
+    /// The last token a program printed, and when.
+    token: Mutex<Option<(String, Instant)>>,
+}
+
+impl Git {
+    /// For the repository at `dir` and what is at `url` (checked by [`names::url`]).
+    pub fn new(dir: PathBuf, url: String, access: Access) -> Self {
+        Self { dir, url, access, token: Mutex::default() }
+    }
+
+    /// The bare repository.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Runs git to its end; returns what it wrote. A printed token that is refused is asked for once more.
+    ///
+    /// # Errors
+    /// When it ends with another code than 0, with its words.
+    pub async fn run(&self, run: Run) -> Result<Vec<u8>, GitError> {
+        let printed = run.remote && matches!(self.access.token, Some(Token::Command(_)));
+        let old = printed && self.token.lock().await.is_some();
+        match self.once(&run).await {
+            Err(error) if error.trouble == Trouble::Denied && old => {
+                *self.token.lock().await = None;
+                self.once(&run).await
+            }
+            ended => ended,
+        }
+    }
+
+    async fn once(&self, run: &Run) -> Result<Vec<u8>, GitError> {
+        let verb = run.args.first().map(|verb| verb.to_string_lossy().into_owned()).unwrap_or_default();
+        let failed = |said: String, trouble, hint| GitError { verb: verb.clone(), said, code: None, trouble, hint };
+        let token =
+            if run.remote { self.token().await.map_err(|why| failed(why, Trouble::Denied, None))? } else { None };
+        let mut command = self.command(run, token.as_deref());
+        let child = command.spawn().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                failed(error.to_string(), Trouble::NotInstalled, Some("install git (`apt-get install git`)"))
+            }
+            _ => failed(error.to_string(), Trouble::Other, None),
+        })?;
+        let ended = tokio::time::timeout(run.limit, finish(child, &run.stdin)).await;
+        let (code, out, said) = match ended {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(error)) => return Err(failed(error.to_string(), Trouble::Other, None)),
+            Err(_) => {
+                let said = format!("it took longer than {} s", run.limit.as_secs());
+                return Err(failed(said, Trouble::TimedOut, None));
+            }
+        };
+        if code == Some(0) {
+            return Ok(out);
+        }
+        let said = scrubbed(&said, &self.url, token.as_deref());
+        let (trouble, hint) = judge(&said);
+        Err(GitError { verb, said: last_lines(&said), code, trouble, hint })
+    }
+
+    fn command(&self, run: &Run, token: Option<&str>) -> Command {
+        let mut command = Command::new("git");
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("GIT_") && !KEPT.contains(&text.as_ref()) {
+                command.env_remove(name);
+            }
+        }
+        let mut protocols = vec!["https", "ssh"];
+        protocols.extend(self.access.allow.iter().map(|it| it.name()));
+        command
+            .env("GIT_ALLOW_PROTOCOL", protocols.join(":"))
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
+            // What git says is read by us, not by people of another language.
+            .env("LC_ALL", "C");
+        command.arg("--git-dir").arg(&self.dir).arg("--literal-pathspecs");
+        for setting in SETTINGS.iter().copied().chain(run.settings.iter().map(String::as_str)) {
+            command.arg("-c").arg(setting);
+        }
+        if run.remote {
+            self.open_door(&mut command, token);
+        }
+        command.args(&run.args).envs(run.env.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A group of its own: a Ctrl-C for us is not one for git, and what git starts ends with it.
+        command.process_group(0).kill_on_drop(true);
+        command
+    }
+
+    fn open_door(&self, command: &mut Command, token: Option<&str>) {
+        if let Some(token) = token {
+            // In place of every other helper; the token is in the environment of git alone.
+            let user = if self.url.contains('@') { "" } else { "username=x-access-token\\n" };
+            command.args(["-c", "credential.helper="]).arg("-c");
+            command.arg(format!("credential.helper=!printf '{user}password=%s\\n' \"$HOLDFAST_GIT_TOKEN\"; :"));
+            command.env("HOLDFAST_GIT_TOKEN", token);
+        }
+        let mut ssh = "ssh -o BatchMode=yes -o ConnectTimeout=15".to_owned();
+        if let Some(key) = &self.access.deploy_key {
+            ssh += &format!(" -i {} -o IdentitiesOnly=yes", quoted(key));
+        }
+        if let Some(hosts) = &self.access.known_hosts {
+            ssh += &format!(" -o StrictHostKeyChecking=yes -o UserKnownHostsFile={}", quoted(hosts));
+        }
+        let own = self.access.deploy_key.is_some() || self.access.known_hosts.is_some();
+        if own || (std::env::var_os("GIT_SSH_COMMAND").is_none() && std::env::var_os("GIT_SSH").is_none()) {
+            command.env("GIT_SSH_COMMAND", ssh).env("GIT_SSH_VARIANT", "ssh");
+        }
+    }
+
+    async fn token(&self) -> Result<Option<String>, String> {
+        match &self.access.token {
+            None => Ok(None),
+            Some(Token::File(path)) => match std::fs::read_to_string(path) {
+                Ok(text) if !text.trim().is_empty() => Ok(Some(text.trim().to_owned())),
+                Ok(_) => Err(format!("the token file {} is empty", path.display())),
+                Err(error) => Err(format!("the token file {} cannot be read: {error}", path.display())),
+            },
+            Some(Token::Command(command)) => {
+                let mut known = self.token.lock().await;
+                if let Some((token, at)) = known.as_ref()
+                    && at.elapsed() < TOKEN_AGE
+                {
+                    return Ok(Some(token.clone()));
+                }
+                let token = printed(command).await?;
+                *known = Some((token.clone(), Instant::now()));
+                Ok(Some(token))
+            }
+        }
+    }
+}
+
+/// What the token program prints; nothing of it is ever repeated.
+async fn printed(command: &[String]) -> Result<String, String> {
+    let (program, args) = command.split_first().ok_or("there is no token program")?;
+    let mut run = Command::new(program);
+    run.args(args).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let ended = tokio::time::timeout(TOKEN_PATIENCE, run.output()).await;
+    let output = ended
+        .map_err(|_| format!("the token program {program} took longer than {} s", TOKEN_PATIENCE.as_secs()))?
+        .map_err(|error| format!("the token program {program} did not start: {error}"))?;
+    let token = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    match output.status.code() {
+        Some(0) if !token.is_empty() && !token.contains(char::is_whitespace) => Ok(token),
+        Some(0) => Err(format!("the token program {program} did not print one token")),
+        code => Err(format!("the token program {program} failed (exit {})", code.unwrap_or(-1))),
+    }
+}
+
+/// Ends the whole group when it is dropped before the child ended.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may be gone already.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+async fn finish(mut child: Child, stdin: &[u8]) -> std::io::Result<(Option<i32>, Vec<u8>, String)> {
+    let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+    let (into, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let feed = async {
+        if let Some(mut into) = into {
+            // A child that stops reading says why in its exit code.
+            let _ = into.write_all(stdin).await;
+        }
+    };
+    let ((), out, said) = tokio::join!(feed, all(out, MOST), all(err, MOST_SAID));
+    let out = out?;
+    if u64::try_from(out.len()).unwrap_or(u64::MAX) > MOST {
+        return Err(std::io::Error::other(format!("it wrote more than {} MiB", MOST >> 20)));
+    }
+    let status = child.wait().await?;
+    group.0 = None;
+    Ok((status.code(), out, String::from_utf8_lossy(&said?).into_owned()))
+}
+
+/// Everything up to `most` bytes and one more.
+async fn all(from: Option<impl AsyncRead + Unpin>, most: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(from) = from {
+        from.take(most + 1).read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}
+
+/// Quoted for the shell git starts ssh with.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn git(dir: &Path) -> Git {
+        Git::new(dir.to_owned(), "https://u:secret@host/x".to_owned(), Access::default())
+    }
+
+    #[tokio::test]
+    async fn a_command_that_takes_too_long_is_ended_with_all_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = git(dir.path());
+        git.run(Run::local(["init", "--bare", "--quiet"])).await.unwrap();
+        let mark = dir.path().join("alive");
+        let alias = format!("alias.wait=!sleep 3; touch {}", mark.display());
+        let mut run = Run::local(["wait"]);
+        (run.settings, run.limit) = (vec![alias], Duration::from_millis(300));
+        let error = git.run(run).await.unwrap_err();
+        assert_eq!(error.trouble, Trouble::TimedOut);
+        assert!(!mark.exists());
+    }
+
+    #[tokio::test]
+    async fn a_token_program_is_asked_once_and_its_failure_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = dir.path().join("count");
+        let script = format!("echo x >> {}; echo tok3n", count.display());
+        let with = |script: String| {
+            let token = Some(Token::Command(vec!["sh".into(), "-c".into(), script]));
+            Git::new(dir.path().to_owned(), String::new(), Access { token, ..Access::default() })
+        };
+        let git = with(script);
+        assert_eq!(git.token().await, Ok(Some("tok3n".to_owned())));
+        assert_eq!(git.token().await, Ok(Some("tok3n".to_owned())));
+        assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n");
+        let why = with("echo s3cret; exit 3".to_owned()).token().await.unwrap_err();
+        assert!(why.contains("exit 3") && !why.contains("s3cret"), "{why}");
+    }
+}
