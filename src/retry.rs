@@ -55,6 +55,11 @@ impl Backoff {
         self.refused.reset();
     }
 
+    /// About `base`: for what is done again and again, so that many do not do it together.
+    pub fn spread(&mut self, base: Duration) -> Duration {
+        self.jittered(base)
+    }
+
     fn jittered(&mut self, base: Duration) -> Duration {
         // SplitMix64 (Steele, Lea and Flood, 2014): one addition a draw, every seed gives another well-mixed series.
         self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);

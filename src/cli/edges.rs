@@ -16,6 +16,7 @@ use crate::probe::Prober;
 use crate::registry::{Auth, Images, ImagesOptions, Kind as RegistryKind, RegistryRule, Sts};
 use crate::source::directory::Folder;
 use crate::source::env_files::EnvRoot;
+use crate::source::git::{GitOptions, GitSource};
 use crate::source::settings::{RegistrySettings, Settings};
 use crate::source::{self, CheckReport};
 use crate::traffic::alb::Alb;
@@ -68,7 +69,12 @@ pub(crate) fn sandbox_dir() -> PathBuf {
 ///
 /// # Errors
 /// When there is not: a typing error must not wait for a folder that never comes.
-pub(crate) fn source_exists(path: &Path) -> Result<(), Failure> {
+pub(crate) fn source_exists(settings: &Settings) -> Result<(), Failure> {
+    if settings.git.is_some() {
+        // A server that is away for a while is no typing error: what was good last is enforced meanwhile.
+        return Ok(());
+    }
+    let path = &settings.source;
     let found = std::fs::metadata(path);
     found.map(|_| ()).map_err(|error| {
         Failure::new(format!("the desired state {} cannot be read", path.display()))
@@ -100,7 +106,7 @@ pub(crate) fn lock(settings: &Settings, kind: Kind) -> Result<Lock, Failure> {
 /// When the durable memory cannot be opened.
 pub(crate) fn build(settings: &Settings, kind: Kind, wakes: &Wakes) -> Result<Built, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
-    let source = Arc::new(Folder::new(settings.source.clone(), settings.rules(), Arc::clone(&clock)));
+    let source = source_of(settings, &clock);
     let edges = match kind {
         Kind::Real => real(settings, open(&settings.state_dir)?, wakes, clock),
         Kind::Sandbox => {
@@ -116,6 +122,19 @@ pub(crate) fn build(settings: &Settings, kind: Kind, wakes: &Wakes) -> Result<Bu
         }
     };
     Ok(Built { edges, source })
+}
+
+/// The folder or the branch the desired state is read from.
+fn source_of(settings: &Settings, clock: &Arc<dyn Clock>) -> Arc<dyn Source> {
+    match &settings.git {
+        Some(git) => Arc::new(GitSource::new(GitOptions {
+            settings: git.clone(),
+            folder: settings.state_dir.join("git"),
+            rules: settings.rules(),
+            clock: Arc::clone(clock),
+        })),
+        None => Arc::new(Folder::new(settings.source.clone(), settings.rules(), Arc::clone(clock))),
+    }
 }
 
 /// Builds the edges for `plan`: they look and never write; the memory is opened for reading.

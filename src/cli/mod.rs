@@ -10,6 +10,7 @@ mod edges;
 mod edit;
 mod failure;
 mod git;
+mod git_args;
 mod history;
 mod import;
 mod logging;

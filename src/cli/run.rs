@@ -18,6 +18,7 @@ use crate::web::{self, ServeError};
 use super::Surroundings;
 use super::edges::{self, Kind};
 use super::failure::{Exit, Failure};
+use super::git_args::GitArgs;
 use super::logging::{self, LogFormat};
 
 /// Arguments of `run`.
@@ -29,11 +30,14 @@ once.
 Examples:
   holdfast run                          what holdfast.yaml says
   holdfast run desired-state/prod --once
+  holdfast run --git git@github.com:acme/deploy.git --path desired-state/prod
   holdfast run desired-state/demo --sandbox")]
 pub(crate) struct RunArgs {
     /// The folder of the desired state, or one file [default: `source` of holdfast.yaml].
     #[arg(env = "HOLDFAST_SOURCE", hide_env = true)]
     path: Option<PathBuf>,
+    #[command(flatten)]
+    git: GitArgs,
     /// End when every service is settled or held.
     #[arg(long)]
     once: bool,
@@ -78,7 +82,7 @@ fn listen(text: &str) -> Result<Listen, String> {
 pub(crate) async fn run(args: &RunArgs, around: &Surroundings) -> Result<Exit, Failure> {
     logging::start(args.log_format)?;
     let settings = settings(args, around)?;
-    edges::source_exists(&settings.source)?;
+    edges::source_exists(&settings)?;
     let kind = if args.sandbox { Kind::Sandbox } else { Kind::Real };
     let (wakes, woken) = Wakes::channel();
     // Taken before anything is opened or written, held until the end.
@@ -95,7 +99,7 @@ pub(crate) async fn run(args: &RunArgs, around: &Surroundings) -> Result<Exit, F
     // Servers end after the controller: its last events still reach those who follow.
     let closing = CancellationToken::new();
     let mut servers = serve(&settings, args, &controller.handle(), &closing).await?;
-    announce(&settings, args);
+    announce(&settings, args, &controller.handle().status().source.from);
     let (stop, killed) = signals(shutdown.clone())?;
     let end = tokio::select! {
         end = control(controller, args.once, (wakes, woken), shutdown) => end,
@@ -134,6 +138,7 @@ fn settings(args: &RunArgs, around: &Surroundings) -> Result<Settings, Failure> 
     if let Some(path) = &args.path {
         settings.source.clone_from(path);
     }
+    args.git.apply(&mut settings, args.path.is_some())?;
     if let Some(queue) = args.event_queue.as_ref().filter(|queue| !queue.is_empty()) {
         settings.aws_event_queue = Some(queue.clone());
     }
@@ -156,7 +161,7 @@ fn settings(args: &RunArgs, around: &Surroundings) -> Result<Settings, Failure> 
     }
 }
 
-fn announce(settings: &Settings, args: &RunArgs) {
+fn announce(settings: &Settings, args: &RunArgs, from: &str) {
     let socket = settings.state_dir.join("control.sock");
     let http = settings.listen.map_or_else(|| "no HTTP".to_owned(), |address| format!("http://{address}"));
     let mode = match (args.sandbox, args.detect) {
@@ -166,8 +171,7 @@ fn announce(settings: &Settings, args: &RunArgs) {
         (false, false) => "",
     };
     tracing::info!(
-        "holdfast  watching {} as controller {}{mode}; {http}, {}",
-        settings.source.display(),
+        "holdfast  watching {from} as controller {}{mode}; {http}, {}",
         settings.controller,
         socket.display()
     );

@@ -6,6 +6,7 @@ pub mod edit;
 pub mod env_files;
 pub mod error;
 mod file;
+pub mod git;
 mod locate;
 mod lower;
 mod report;

@@ -1,0 +1,40 @@
+//! Why a commit of the branch is not taken, in words.
+
+use crate::git::GitError;
+use crate::model::commit::Commit;
+use crate::model::snapshot::Why;
+
+/// A commit that is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// Which; none when there is not even one.
+    pub(super) commit: Option<Commit>,
+    /// For people.
+    pub(super) why: Why,
+}
+
+pub(super) fn no_branch(branch: &str) -> Why {
+    format!(
+        "there is no branch `{branch}` in the repository (any more)\n  hint: push it again, or set `git.branch`; nothing \
+         is removed meanwhile"
+    )
+}
+
+pub(super) fn rewound(commit: &Commit, good: &Commit, branch: &str) -> Why {
+    format!(
+        "{commit} does not come after the last good commit {good}: `{branch}` was rewound or rewritten\n  hint: if \
+         that is meant, say `holdfast reconcile --accept-rewind {}`",
+        commit.short()
+    )
+}
+
+pub(super) fn unsigned(error: &GitError) -> Why {
+    let said = match error.said.as_str() {
+        "it did not say why" => "it carries no signature",
+        said => said,
+    };
+    format!(
+        "its signature does not count: {said}\n  hint: sign commits with a key in `git.allowedSigners` (SSH) or of \
+         `git.gpgHome` (GPG)"
+    )
+}
