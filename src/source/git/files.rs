@@ -64,7 +64,8 @@ fn pick(folder: &str, entries: Vec<Entry>, only: Option<&[u8]>) -> Result<Vec<(P
         let extension = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, extension)| extension);
         let is_yaml = matches!(extension, Some("yaml" | "yml")) && only.is_none_or(|only| only == entry.name);
         let is_json = extension == Some("json");
-        if name.starts_with('.') || !(is_yaml || is_json) {
+        let is_hidden = name.starts_with('.') && !name.contains('/');
+        if is_hidden || !(is_yaml || is_json) {
             continue;
         }
         let path = PathBuf::from(format!("{folder}{}", name.escape_debug()));
