@@ -32,7 +32,7 @@ async fn site(access: Access) -> Site {
     let listener = bind_tcp("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    tokio::spawn(serve_listener(listener, router(it.handle.clone(), access), stop.clone()));
+    tokio::spawn(serve_listener(listener, router(it.handle.clone(), access, None), stop.clone()));
     Site { it, base, http: Client::builder().no_proxy().build().unwrap(), stop }
 }
 
@@ -142,7 +142,7 @@ async fn the_control_socket_is_ours_alone_replaces_a_stale_one_and_goes_at_the_e
     let path = folder.path().join("control.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let stop = CancellationToken::new();
-    let (at, app, end) = (path.clone(), router(it.handle.clone(), Access::Local), stop.clone());
+    let (at, app, end) = (path.clone(), router(it.handle.clone(), Access::Local, None), stop.clone());
     let serving = tokio::spawn(async move { serve_unix(&at, app, end).await });
     let http = Client::builder().unix_socket(path.as_path()).no_proxy().build().unwrap();
     let post = || http.post("http://holdfast/api/v1/services/api/pause").body("{\"by\":\"ann\"}").send();

@@ -1,5 +1,5 @@
 //! The verbs a person gives the running controller about one service: `promote`, `rollback`, `retry`, `pause`,
-//! `resume`, `reconcile`, `remove`. They differ in a word only, so they share a file.
+//! `resume`, `remove` (and `reconcile`). They differ in a word only, so they share a file.
 
 use clap::Args;
 

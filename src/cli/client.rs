@@ -77,7 +77,7 @@ impl Client {
     ///
     /// # Errors
     /// When the controller does not answer, or refuses.
-    pub(crate) async fn order(&self, path: &str, order: &Order<'_>) -> Result<Answer, Failure> {
+    pub(crate) async fn order(&self, path: &str, order: &impl Serialize) -> Result<Answer, Failure> {
         let body =
             serde_json::to_vec(order).map_err(|error| Failure::new("could not write the order").because(error))?;
         let response = self.send(Method::POST, path, &[], Some(body)).await?;

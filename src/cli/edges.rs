@@ -21,7 +21,7 @@ use crate::source::settings::{RegistrySettings, Settings};
 use crate::source::{self, CheckReport};
 use crate::traffic::alb::Alb;
 use crate::traffic::nginx::{Nginx, NginxOptions};
-use crate::web::Access;
+use crate::web::{Access, Hook};
 
 use super::Surroundings;
 use super::failure::Failure;
@@ -280,6 +280,22 @@ pub(crate) fn access(settings: &Settings) -> Result<Access, Failure> {
         return Err(what().because("it is empty").try_this("write one with `openssl rand -hex 32`"));
     }
     Ok(Access::Token(Secret::new(token.trim().to_owned())))
+}
+
+/// Who may say that the repository moved; none without `git.webhookSecretFile`.
+///
+/// # Errors
+/// When that file cannot be read, or holds no secret.
+pub(crate) fn hook(settings: &Settings) -> Result<Option<Hook>, Failure> {
+    let file = settings.git.as_ref().and_then(|git| git.webhook_secret_file.as_ref());
+    let Some(path) = file else { return Ok(None) };
+    let failure = |why: String| {
+        Failure::new(format!("could not read the webhook secret {}", path.display()))
+            .because(why)
+            .try_this("write one (`openssl rand -hex 32`), or remove `git.webhookSecretFile`")
+    };
+    let secret = std::fs::read_to_string(path).map_err(|error| failure(error.to_string()))?;
+    Hook::new(&Secret::new(secret)).map(Some).map_err(failure)
 }
 
 /// Ids taken over with `adopt --from`, as [`remember_former`] wrote them.

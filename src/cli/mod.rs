@@ -17,6 +17,7 @@ mod logging;
 mod logs;
 mod out;
 mod plan;
+mod reconcile;
 mod rollback;
 mod run;
 mod schema;
@@ -132,8 +133,8 @@ enum Verb {
     Pause(act::ActArgs),
     /// End a pause.
     Resume(act::ActArgs),
-    /// Look at a service now instead of at its next event or sweep.
-    Reconcile(act::ActArgs),
+    /// Read the desired state now, or look at a service now.
+    Reconcile(reconcile::ReconcileArgs),
     /// Approve the removal of a service that left the file.
     Remove(act::ActArgs),
     /// Take over what another controller id created.
@@ -189,7 +190,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Verb::Retry(args) => act::run("retry", args, around).await,
         Verb::Pause(args) => act::run("pause", args, around).await,
         Verb::Resume(args) => act::run("resume", args, around).await,
-        Verb::Reconcile(args) => act::run("reconcile", args, around).await,
+        Verb::Reconcile(args) => reconcile::run(args, around).await,
         Verb::Remove(args) => act::run("remove", args, around).await,
         Verb::Adopt(args) => adopt::run(args, around).await,
         Verb::Import(args) => import::run(args, around).await,

@@ -204,12 +204,12 @@ async fn serve(
 ) -> Result<JoinSet<Result<(), ServeError>>, Failure> {
     let mut servers = JoinSet::new();
     if let Some(address) = settings.listen {
-        let access = edges::access(settings)?;
+        let (access, hook) = (edges::access(settings)?, edges::hook(settings)?);
         let listener = web::bind_tcp(address, args.insecure).await.map_err(|error| could_not_serve(&error))?;
-        servers.spawn(web::serve_listener(listener, web::router(handle.clone(), access), shutdown.clone()));
+        servers.spawn(web::serve_listener(listener, web::router(handle.clone(), access, hook), shutdown.clone()));
     }
     let socket = settings.state_dir.join("control.sock");
-    let (router, shutdown) = (web::router(handle.clone(), web::Access::Local), shutdown.clone());
+    let (router, shutdown) = (web::router(handle.clone(), web::Access::Local, None), shutdown.clone());
     servers.spawn(async move { web::serve_unix(&socket, router, shutdown).await });
     Ok(servers)
 }

@@ -5,10 +5,11 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::IntoResponse;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::App;
-use super::answer::Failure;
+use super::answer::{Done, Failure};
 use crate::controller::Verb;
 use crate::model::event::{Event, HistoryEntry};
 use crate::model::names::ServiceName;
@@ -109,12 +110,6 @@ struct Order {
     only: Option<String>,
 }
 
-/// What was done.
-#[derive(Debug, Serialize)]
-pub(super) struct Done {
-    message: String,
-}
-
 pub(super) async fn command(
     State(app): State<App>,
     Path((name, verb)): Path<(String, String)>,
@@ -128,18 +123,70 @@ pub(super) async fn command(
         let known = Verb::ALL.map(|verb| verb.to_string()).join(", ");
         Failure::not_found(format!("there is no verb `{verb}`"), format!("known are {known}"))
     })?;
-    let order: Order = if body.is_empty() {
-        Order::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|error| {
-            let hint = "send nothing, or JSON like {\"by\": \"alice\"}";
-            Failure::new(StatusCode::BAD_REQUEST, format!("the body is not understood: {error}"), hint)
-        })?
-    };
-    let by = order.by.as_deref().map(plain).filter(|by| !by.is_empty());
-    let by = by.unwrap_or_else(|| who.to_owned());
+    let order: Order = understood(&body, "send nothing, or JSON like {\"by\": \"alice\"}")?;
+    let by = by(order.by.as_deref(), who);
     let message = app.handle.command(&name, verb, &by, order.only.as_deref()).await?;
-    Ok(Json(Done { message }))
+    if verb == Verb::Reconcile {
+        // Who asks for a look expects that of the newest edit.
+        app.handle.look_again();
+    }
+    Ok(Json(Done::new(message)))
+}
+
+/// Reads the source now, whoever it is about.
+pub(super) async fn reconcile(State(app): State<App>, headers: HeaderMap) -> Result<Json<Done>, Failure> {
+    app.access.check(&headers)?;
+    app.handle.look_again();
+    let from = app.handle.status().source.from;
+    Ok(Json(Done::new(format!("{from} is read now"))))
+}
+
+/// What is said along with `accept-rewind`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rewind {
+    by: Option<String>,
+    commit: String,
+}
+
+/// Lets a commit that does not come after the last good one take its place.
+pub(super) async fn accept_rewind(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Result<Json<Done>, Failure> {
+    let who = app.access.check(&headers)?;
+    let hint = "send JSON like {\"commit\": \"3f2a1b9\", \"by\": \"alice\"}";
+    let body = body.map_err(|error| Failure::new(error.status(), error.body_text(), hint))?;
+    let rewind: Rewind = understood(&body, hint)?;
+    let commit = commit_id(&rewind.commit)
+        .map_err(|why| Failure::new(StatusCode::BAD_REQUEST, format!("`commit` is no commit id: {why}"), hint))?;
+    let message = app.handle.accept_rewind(&commit, &by(rewind.by.as_deref(), who)).await?;
+    Ok(Json(Done::new(message)))
+}
+
+/// A commit id as people quote it, in lower case.
+///
+/// # Errors
+/// With what was expected.
+pub(crate) fn commit_id(text: &str) -> Result<String, &'static str> {
+    let good = (7..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if good { Ok(text.to_ascii_lowercase()) } else { Err("it has 7 to 64 hex digits") }
+}
+
+/// The body of an order; none is an order without words.
+fn understood<T: Default + DeserializeOwned>(body: &[u8], hint: &str) -> Result<T, Failure> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, format!("the body is not understood: {error}"), hint))
+}
+
+/// Who says so: the name sent along, else what the access tells.
+fn by(sent: Option<&str>, who: &str) -> String {
+    let sent = sent.map(plain).filter(|by| !by.is_empty());
+    sent.unwrap_or_else(|| who.to_owned())
 }
 
 /// A name as it may stand in one line of a log.

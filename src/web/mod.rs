@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 mod api;
+mod hook;
 mod page;
 mod serve;
 mod stream;
@@ -16,6 +17,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
 pub use access::Access;
+pub(crate) use api::commit_id;
+pub use hook::Hook;
 pub use serve::{ServeError, bind_tcp, serve_listener, serve_tcp, serve_unix};
 
 use crate::controller::Handle;
@@ -32,11 +35,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct App {
     handle: Handle,
     access: std::sync::Arc<Access>,
+    hook: Option<std::sync::Arc<Hook>>,
 }
 
-/// Every route, for one kind of listener.
-pub fn router(handle: Handle, access: Access) -> Router {
-    let app = App { handle, access: std::sync::Arc::new(access) };
+/// Every route, for one kind of listener. Without a `hook` nobody there may say that the repository moved.
+pub fn router(handle: Handle, access: Access, hook: Option<Hook>) -> Router {
+    let app = App { handle, access: std::sync::Arc::new(access), hook: hook.map(std::sync::Arc::new) };
     let answers = Router::new()
         .route("/", get(page::page))
         .route("/healthz", get(api::healthz))
@@ -46,11 +50,16 @@ pub fn router(handle: Handle, access: Access) -> Router {
         .route("/api/v1/services/{name}", get(api::service))
         .route("/api/v1/services/{name}/history", get(api::history))
         .route("/api/v1/services/{name}/{verb}", post(api::command))
+        .route("/api/v1/source/reconcile", post(api::reconcile))
+        .route("/api/v1/source/accept-rewind", post(api::accept_rewind))
         .route("/api/v1/events", get(api::events))
         .layer(middleware::from_fn(in_time));
+    // These two have time limits of their own.
     let streams = Router::new().route("/api/v1/events/stream", get(stream::stream));
+    let hooks = Router::new().route("/hooks/git", post(hook::git));
     answers
         .merge(streams)
+        .merge(hooks)
         .fallback(api::no_such_page)
         .method_not_allowed_fallback(api::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
