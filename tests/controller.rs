@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 fn rejected(why: &str) -> SourceUpdate {
-    SourceUpdate::Rejected { revision: Some(SourceRevision("bad".into())), why: why.into() }
+    SourceUpdate::Rejected { revision: Some(SourceRevision("bad".into())), commit: None, why: why.into() }
 }
 
 #[tokio::test(start_paused = true)]

@@ -235,9 +235,13 @@ impl Loop {
     fn edited(&mut self, update: SourceUpdate) {
         match update {
             SourceUpdate::Accepted(state) => self.accept(&state),
-            SourceUpdate::Rejected { revision, why } => {
-                let what = revision.as_ref().map_or_else(String::new, |revision| format!(" {}", revision.short()));
-                let message = format!("edit{what} rejected, the last good one stays: {why}");
+            SourceUpdate::Rejected { revision, commit, why } => {
+                let what = match (&commit, &revision) {
+                    (Some(commit), _) => format!("commit {commit}"),
+                    (None, Some(revision)) => format!("edit {}", revision.short()),
+                    (None, None) => "edit".to_owned(),
+                };
+                let message = format!("{what} rejected, the last good one stays: {why}");
                 self.core.state().checked_at = Some(self.core.now());
                 self.trouble(Trouble::Rejected { revision, why }, message);
             }

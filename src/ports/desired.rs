@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::StepError;
+use crate::model::commit::Commit;
 use crate::model::desired::{DesiredState, SourceRevision};
 use crate::model::snapshot::Why;
 use crate::plan::step::{Ensured, SourceStep};
@@ -19,6 +20,8 @@ pub enum SourceUpdate {
     Rejected {
         /// What was read, if it could be read.
         revision: Option<SourceRevision>,
+        /// The commit that is; none from a folder.
+        commit: Option<Commit>,
         /// For people.
         why: Why,
     },

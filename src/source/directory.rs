@@ -69,7 +69,7 @@ impl Folder {
         };
         match parsed {
             Ok(state) => SourceUpdate::Accepted(Arc::new(state)),
-            Err(errors) => SourceUpdate::Rejected { revision, why: in_words(&errors) },
+            Err(errors) => SourceUpdate::Rejected { revision, commit: None, why: in_words(&errors) },
         }
     }
 }

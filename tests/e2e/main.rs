@@ -15,6 +15,7 @@ mod crash;
 mod drift;
 mod edges;
 mod engine_restart;
+mod git;
 mod removal;
 mod rollback;
 mod tour;

@@ -15,6 +15,7 @@
 mod bed;
 mod colours;
 mod drift;
+mod git;
 mod ownership;
 mod rolling;
 mod tour;

@@ -3,6 +3,7 @@
 pub(crate) mod engine;
 pub(crate) mod load;
 pub(crate) mod registry_stub;
+pub(crate) mod repository;
 pub(crate) mod spec;
 pub(crate) mod world;
 

@@ -220,7 +220,8 @@ fn update(seen: Seen, reported: &mut Option<String>) -> SourceUpdate {
         }
         Seen::Refused(Refused { commit, why }) => {
             *reported = None;
-            SourceUpdate::Rejected { revision: commit.map(|commit| SourceRevision(commit.id)), why }
+            let revision = commit.as_ref().map(|commit| SourceRevision(commit.id.clone()));
+            SourceUpdate::Rejected { revision, commit, why }
         }
         // Whether anything changed is not known: what was reported stays so.
         Seen::Unreadable(why) => SourceUpdate::Unreadable(why),
