@@ -45,7 +45,7 @@ venvs=()
 case "$purpose" in
     demo) needs+=(nginx:nginx-light) ;;
     demo-ecs) needs+=(python3:python3); venvs=("$venv") ;;
-    bench) needs+=(nginx:nginx-light wrk:wrk python3:python3); venvs=("$venv" "$bench_venv") ;;
+    bench) needs+=(nginx:nginx-light wrk:wrk git:git python3:python3); venvs=("$venv" "$bench_venv") ;;
     test) venvs=("$venv"); needs+=(nginx:nginx-light ip:iproute2 pkill:procps busybox:busybox-static wrk:wrk docker-registry:docker-registry git:git openssl:openssl python3:python3) ;;
     *) fail "--for expects demo, demo-ecs, bench or test, not \`$purpose\`" ;;
 esac

@@ -68,13 +68,14 @@ impl Mirror {
     /// # Errors
     /// When that is not possible.
     pub async fn fetch(&self, asked: &str) -> Result<String, GitError> {
-        self.ready(asked).await?;
-        match self.bring(&format!("+{}:{HEAD}", self.branch())).await {
+        let spec = format!("+{}:{HEAD}", self.branch());
+        let is_first = self.ready(asked).await?;
+        match self.bring(&spec, is_first).await {
             // The other side has just answered, so the fault may be here.
             Err(error) if matches!(error.trouble, Trouble::Other | Trouble::Overtaken) => {
                 tracing::warn!("holdfast  the mirror {} is made anew: {error}", self.git.dir().display());
                 self.rebuild(asked).await?;
-                self.bring(&format!("+{}:{HEAD}", self.branch())).await?;
+                self.bring(&spec, true).await?;
             }
             ended => ended?,
         }
@@ -93,9 +94,9 @@ impl Mirror {
         self.git.run(Run::remote(FETCH, args)).await.map(|_| ())
     }
 
-    async fn bring(&self, spec: &str) -> Result<(), GitError> {
+    async fn bring(&self, spec: &str, is_first: bool) -> Result<(), GitError> {
         let mut args = vec!["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"];
-        if self.resolve(HEAD).await?.is_none() {
+        if is_first {
             args.push("--depth=1");
         }
         args.extend(["--end-of-options", self.remote.url.as_str(), spec]);
@@ -113,14 +114,17 @@ impl Mirror {
     }
 
     /// Makes sure there is a repository, without locks of a process that was killed: this one is the only one here.
-    async fn ready(&self, like: &str) -> Result<(), GitError> {
-        if !self.git.dir().join("HEAD").is_file() || self.resolve(HEAD).await.is_err() {
-            return self.rebuild(like).await;
-        }
+    /// Whether nothing was ever fetched.
+    async fn ready(&self, like: &str) -> Result<bool, GitError> {
+        let known = if self.git.dir().join("HEAD").is_file() { self.resolve(HEAD).await.ok() } else { None };
+        let Some(known) = known else {
+            self.rebuild(like).await?;
+            return Ok(true);
+        };
         for lock in locks(self.git.dir()) {
             let _ = std::fs::remove_file(lock);
         }
-        Ok(())
+        Ok(known.is_none())
     }
 
     /// Throws the mirror away and makes an empty one, for ids like `like` (SHA-1 or SHA-256).

@@ -196,7 +196,6 @@ impl GitSource {
         if let Err(why) = self.record.save(&new) {
             return Ok(Seen::Unreadable(format!("commit {} cannot be kept: {why}", new.commit)));
         }
-        mirror.keep(id).await;
         let mut known = self.known();
         (known.good, known.state, known.rewound) = (Some(new), Some(Arc::clone(&state)), None);
         Ok(Seen::Good(state))
@@ -249,12 +248,19 @@ impl Source for GitSource {
             let seen = self.look().await;
             let failed = matches!(seen, Seen::Unreadable(_));
             let update = update(seen, &mut reported);
-            let moved = matches!(update, SourceUpdate::Accepted(_));
+            let moved = match &update {
+                SourceUpdate::Accepted(state) => Some(state.revision.0.clone()),
+                _ => None,
+            };
             if updates.send(update).await.is_err() {
                 return;
             }
+            if let Some(id) = &moved {
+                // Behind the report: nobody waits for a clean-up.
+                self.mirror.lock().await.keep(id).await;
+            }
             tokio::select! {
-                () = tokio::time::sleep(schedule.next(failed, moved)) => schedule.polled(),
+                () = tokio::time::sleep(schedule.next(failed, moved.is_some())) => schedule.polled(),
                 () = self.moved.notified() => {
                     schedule.told();
                     tokio::time::sleep_until(began + schedule::APART).await;
