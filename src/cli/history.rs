@@ -47,7 +47,7 @@ fn render(entries: &[HistoryEntry]) -> String {
     }
     let mut text = format!("{:19}  {:18}  {:12}  OUTCOME\n", "STARTED", "TAG", "SOURCE");
     for entry in entries {
-        let HistoryEntry { started_at, ended_at, tag, release, digest: _, revision, commit: _, why, outcome } = entry;
+        let HistoryEntry { started_at, ended_at, tag, release, digest: _, revision, commit, why, outcome } = entry;
         let first = format!(
             "{:19}  {:18}  {:12}  ",
             text::moment(*started_at),
@@ -60,6 +60,10 @@ fn render(entries: &[HistoryEntry]) -> String {
         };
         text.push_str(&text::wrap(&first, outcome));
         text.push('\n');
+        if let Some(commit) = commit {
+            text.push_str(&text::wrap_at("    ", 4, &format!("commit {}", status::cut_subject(commit))));
+            text.push('\n');
+        }
         text.push_str(&text::wrap_at("    ", 4, &format!("{why}{took} ({release})")));
         text.push('\n');
     }
@@ -83,7 +87,17 @@ mod tests {
             why: "the file asks for tag a-rather-long-tag-of-a-branch".into(),
             outcome: "failed: green does not come up: HTTP status 503 since the start".into(),
         };
-        let text = render(&[entry]);
+        let commit = crate::model::commit::Commit {
+            id: entry.revision.clone(),
+            author: "Ann Kim".into(),
+            subject: "api: a tag of a branch that is rather long, as they are; and some words more".into(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let text = render(std::slice::from_ref(&entry));
+        assert!(!text.contains("commit"), "{text}");
+        let text = render(&[HistoryEntry { commit: Some(commit), ..entry }]);
+        assert!(text.contains("    commit 0123456789ab \"api: a tag of"), "{text}");
+        assert!(text.contains("by Ann Kim"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= text::WIDTH), "{text}");
         assert!(text.contains("failed:"), "{text}");
     }

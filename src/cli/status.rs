@@ -1,5 +1,7 @@
 //! `holdfast status`: what runs, and why the rest waits.
 
+mod head;
+
 use std::io::{self, IsTerminal};
 
 use clap::Args;
@@ -16,6 +18,7 @@ use super::failure::{Exit, Failure};
 use super::out::{self, Format, Paint};
 use super::stream::Patience;
 use super::text;
+pub(crate) use head::{cut_subject, short, trouble};
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -86,6 +89,7 @@ async fn watch(args: &StatusArgs, around: &Surroundings) -> Result<Exit, Failure
 fn essence(status: &Status) -> Status {
     let mut status = status.clone();
     status.source.age = None;
+    status.source.checked = None;
     for service in &mut status.services {
         service.next_look = None;
     }
@@ -150,7 +154,7 @@ fn show(status: &Status, format: Format) -> Result<(), Failure> {
 
 /// The table, within 80 columns.
 pub(crate) fn render(status: &Status, now: Timestamp, colour: bool) -> String {
-    let mut text = head(status, colour);
+    let mut text = head::head(status, now, colour);
     if status.services.is_empty() {
         text.push_str("no service yet\n");
         return text;
@@ -166,27 +170,6 @@ pub(crate) fn render(status: &Status, now: Timestamp, colour: bool) -> String {
     for service in &status.services {
         text.push_str(&row(service, name, tag, now, colour));
         below(&mut text, service, now, colour);
-    }
-    text
-}
-
-fn head(status: &Status, colour: bool) -> String {
-    let mut text = match &status.source.revision {
-        Some(revision) => {
-            let short: String = revision.trim_start_matches("sha256:").chars().take(12).collect();
-            format!("controller {}, source {short}", status.controller)
-        }
-        None => format!("controller {}, no desired state yet", status.controller),
-    };
-    if let Some(age) = status.source.age {
-        text.push_str(&format!(" read {} ago", text::span(age)));
-    }
-    let mut text = Paint::Dim.on(&text, colour);
-    text.push('\n');
-    if let Some(error) = &status.source.error {
-        let why = text::block("the newest edit is rejected: ", error);
-        text.push_str(&Paint::Red.on(&why, colour));
-        text.push('\n');
     }
     text
 }
@@ -301,6 +284,9 @@ mod tests {
                 revision: Some("0123456789abcdef".into()),
                 age: Some(4),
                 error: Some("desired-state/api.yaml:3:5: unknown key `tga`; did you mean `tag`?".into()),
+                from: "/etc/holdfast/desired-state".into(),
+                rejected: Some("sha256:fedcba9876543210".into()),
+                checked: Some(2),
                 ..SourceStatus::default()
             },
             services,
@@ -316,9 +302,13 @@ mod tests {
             assert!(line.chars().count() <= text::WIDTH, "{} columns: {line}", line.chars().count());
         }
         assert!(!text.contains('\x1b'), "{text}");
-        for part in
-            ["controller web-1, source 0123456789ab read 4s ago", "the newest edit is rejected", "SERVICE  ", "1/2"]
-        {
+        for part in [
+            "controller  web-1\nsource      /etc/holdfast/desired-state, checked 2s ago\n",
+            "revision    0123456789ab, read 4s ago\n",
+            "the newest edit (fedcba987654) is rejected; the last good one stays:\n",
+            "SERVICE  ",
+            "1/2",
+        ] {
             assert!(text.contains(part), "{part} is missing:\n{text}");
         }
         // The settled one has no lines below it, the other one says what it wants and why it waits.

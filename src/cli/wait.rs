@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::model::names::ServiceName;
-use crate::model::status::{Phase, ServiceStatus, Status};
+use crate::model::status::{Phase, ServiceStatus, SourceStatus, Status};
 
 use super::client::Client;
 use super::failure::{Exit, Failure};
@@ -16,7 +16,7 @@ use super::{Surroundings, duration, out, status};
 /// Arguments of `wait`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit code: 0 it serves, 3 it was rolled back or quarantined, 4 the time is over, 1 on an error.
+    after_help = "Exit code: 0 it serves, 3 it was rejected, rolled back or quarantined, 4 the time is over, 1 on an error.
 
 Examples:
   holdfast wait dangdang-api --source-revision \"$(git rev-parse HEAD)\"
@@ -51,7 +51,7 @@ enum Verdict {
     Serves,
     /// A newer revision took its place and serves in full.
     Superseded(String),
-    /// Rolled back or quarantined, and why.
+    /// Rejected, rolled back or quarantined, and why.
     Failed(String),
     /// Not yet, and what is going on.
     NotYet(String),
@@ -127,9 +127,15 @@ impl Progress {
 
 /// Pure: what `status` says about `wanted`.
 fn judge(status: &Status, name: &ServiceName, wanted: &str, in_force_once: &mut bool) -> Result<Verdict, Failure> {
+    let SourceStatus { revision, includes, rejected, error, .. } = &status.source;
     let is_wanted = |revision: &Option<String>| revision.as_deref().is_some_and(|it| matches(it, wanted));
-    let in_force = is_wanted(&status.source.revision);
+    // Commits that were pushed together are in force together, with the newest of them.
+    let included = includes.iter().any(|older| matches(older, wanted));
+    let in_force = is_wanted(revision) || included;
     *in_force_once |= in_force;
+    if is_wanted(rejected) && !in_force {
+        return Ok(Verdict::Failed(format!("it is rejected: {}", error.as_deref().unwrap_or("no reason was given"))));
+    }
     let Some(service) = status.services.iter().find(|service| service.name == *name) else {
         if in_force {
             let known: Vec<String> = status.services.iter().map(|service| service.name.to_string()).collect();
@@ -137,7 +143,8 @@ fn judge(status: &Status, name: &ServiceName, wanted: &str, in_force_once: &mut 
         }
         return Ok(Verdict::NotYet(waiting_for_source(status, wanted)));
     };
-    if is_wanted(&service.revision) {
+    let serves_newest = service.revision.is_some() && service.revision == *revision;
+    if is_wanted(&service.revision) || (included && serves_newest) {
         return Ok(Verdict::Serves);
     }
     if !in_force && !*in_force_once {
@@ -147,9 +154,7 @@ fn judge(status: &Status, name: &ServiceName, wanted: &str, in_force_once: &mut 
         return Ok(Verdict::Failed(why));
     }
     match &service.revision {
-        Some(serves) if !in_force && status.source.revision.as_ref() == Some(serves) => {
-            Ok(Verdict::Superseded(serves.clone()))
-        }
+        Some(serves) if !in_force && serves_newest => Ok(Verdict::Superseded(serves.clone())),
         _ => Ok(Verdict::NotYet(under_way(service))),
     }
 }
@@ -160,10 +165,11 @@ fn matches(revision: &str, wanted: &str) -> bool {
 }
 
 fn waiting_for_source(status: &Status, wanted: &str) -> String {
-    match (&status.source.error, &status.source.revision) {
-        (Some(error), _) => format!("the newest edit is rejected: {error}"),
+    let source = &status.source;
+    match (&source.error, &source.revision) {
+        (Some(error), _) => format!("{}: {error}", status::trouble(source)),
         (None, Some(revision)) => {
-            format!("{wanted} is not in force yet; {} is", revision.get(..12).unwrap_or(revision))
+            format!("{wanted} is not in force yet; {} is", status::short(revision))
         }
         (None, None) => "the controller has no desired state yet".to_owned(),
     }
@@ -241,6 +247,45 @@ mod tests {
         let newer = status("ccccccccc", Some("ccccccccc"), None);
         assert!(matches!(verdict(&newer, &mut false), Verdict::NotYet(_)));
         assert_eq!(verdict(&newer, &mut true), Verdict::Superseded("ccccccccc".into()));
+    }
+
+    #[test]
+    fn a_commit_that_came_with_newer_ones_serves_with_the_newest() {
+        let mut together = status("ccccccccc", Some("bbbbbbbbb"), None);
+        together.source.includes = vec!["aaaaaaaaa".into(), "999999999".into()];
+        let mut seen = false;
+        assert_eq!(verdict(&together, &mut seen), Verdict::NotYet("starting green".into()));
+        assert!(seen, "it is in force");
+        together.services[0].revision = Some("ccccccccc".into());
+        assert_eq!(verdict(&together, &mut false), Verdict::Serves);
+        // It failed as a part of them.
+        let mut failed = status("ccccccccc", Some("bbbbbbbbb"), Some("Quarantined"));
+        failed.source.includes = vec!["aaaaaaaaa".into()];
+        assert_eq!(verdict(&failed, &mut false), Verdict::Failed("it failed".into()));
+        // Others that came along say nothing about this one.
+        together.source.includes = vec!["999999999".into()];
+        assert!(matches!(verdict(&together, &mut false), Verdict::NotYet(_)));
+    }
+
+    #[test]
+    fn a_rejected_revision_fails_at_once_and_another_one_is_only_told() {
+        let mut status = status("bbbbbbbbb", Some("bbbbbbbbb"), None);
+        status.source.error = Some("api.yaml:3:5: unknown key `tga`".into());
+        let waits = |status: &Status| match verdict(status, &mut false) {
+            Verdict::NotYet(now) => now,
+            other => panic!("{other:?}"),
+        };
+        assert!(waits(&status).starts_with("the source cannot be read: api.yaml:3:5"), "{}", waits(&status));
+        status.source.rejected = Some("ccccccccc".into());
+        assert!(waits(&status).starts_with("the newest edit (ccccccccc) is rejected: api.yaml:3:5"));
+        status.source.rejected = Some("aaaaaaaaa".into());
+        let why = "it is rejected: api.yaml:3:5: unknown key `tga`";
+        assert_eq!(verdict(&status, &mut false), Verdict::Failed(why.into()));
+        // Also of a service that is new with it, or when nothing is in force yet.
+        status.services.clear();
+        assert_eq!(verdict(&status, &mut false), Verdict::Failed(why.into()));
+        status.source.revision = None;
+        assert_eq!(verdict(&status, &mut false), Verdict::Failed(why.into()));
     }
 
     #[test]
