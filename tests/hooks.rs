@@ -442,3 +442,73 @@ async fn the_secret_comes_out_nowhere() {
         assert!(!answers.contains(part) && !logged.contains(part), "{answers}\n{logged}");
     }
 }
+
+/// The program in `dir`, without the settings of whoever runs the tests.
+fn holdfast(dir: &std::path::Path, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    command.current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap()).args(args);
+    let ended = command.timeout(Duration::from_secs(60)).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (ended.status.code(), text(ended.stdout), text(ended.stderr))
+}
+
+#[test]
+fn a_secret_file_that_is_missing_empty_or_damaged_is_said_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let git = "git: {url: 'https://git.invalid/acme/state.git', webhookSecretFile: secret}\n";
+    std::fs::write(dir.path().join("holdfast.yaml"), format!("{git}stateDir: state\n")).unwrap();
+    let start = || holdfast(dir.path(), &["run", "--sandbox", "--once", "--listen=127.0.0.1:0"]);
+    for (secret, why) in [
+        (None, "No such file"),
+        (Some(""), "it is empty"),
+        (Some(" \n"), "it is empty"),
+        (Some("whsec_canary not base64"), "it begins with `whsec_`, and what follows is not base64"),
+    ] {
+        if let Some(secret) = secret {
+            std::fs::write(dir.path().join("secret"), secret).unwrap();
+        }
+        let (code, out, err) = start();
+        assert_eq!(code, Some(1), "{out}{err}");
+        assert!(err.starts_with("error: could not read the webhook secret "), "{err}");
+        assert!(err.contains(why) && err.contains("\nhint: write one (`openssl rand -hex 32`)"), "{err}");
+        assert!(!format!("{out}{err}").contains("canary"), "{out}{err}");
+    }
+}
+
+#[test]
+fn reconcile_reads_the_source_of_a_running_controller_and_knows_a_commit_id() {
+    let dir = tempfile::tempdir().unwrap();
+    for bad in ["abcdef", "main", "abcdefg", "--force", &"a".repeat(65)] {
+        let (code, _, err) = holdfast(dir.path(), &["reconcile", &format!("--accept-rewind={bad}")]);
+        assert_eq!(code, Some(1), "{bad}");
+        assert!(err.contains("7 to 64 hex digits"), "{err}");
+    }
+    assert_eq!(holdfast(dir.path(), &["reconcile", "api", "--accept-rewind=abcdef0"]).0, Some(1), "one of the two");
+    std::fs::create_dir(dir.path().join("desired")).unwrap();
+    let file = "services:\n  api:\n    image: registry.example/api\n    tag: one\n    docker: {port: 8080}\n";
+    std::fs::write(dir.path().join("desired/api.yaml"), file).unwrap();
+    let mut running = std::process::Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .args(["run", "desired", "--sandbox", "--listen=none", "--state-dir=state"])
+        .current_dir(dir.path())
+        .env_clear()
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let until = std::time::Instant::now() + Duration::from_secs(30);
+    let said = loop {
+        // Refused until the socket is there.
+        let (code, out, err) = holdfast(dir.path(), &["--state-dir=state", "reconcile"]);
+        if code == Some(0) || std::time::Instant::now() > until {
+            break format!("{out}{err}");
+        }
+    };
+    let about = |args: &[&str]| holdfast(dir.path(), &[&["--state-dir=state"], args].concat());
+    let rewind = about(&["reconcile", "--accept-rewind=ABCDEF0"]);
+    let status = about(&["status"]);
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(said, "desired is read now\n");
+    assert_eq!(rewind.0, Some(1));
+    assert!(rewind.2.contains("abcdef0 cannot be accepted: the desired state is not read from git"), "{rewind:?}");
+    assert!(status.1.contains("source      desired\nrevision    "), "{status:?}");
+}

@@ -303,7 +303,7 @@ mod tests {
         }
         assert!(!text.contains('\x1b'), "{text}");
         for part in [
-            "controller  web-1\nsource      /etc/holdfast/desired-state, checked 2s ago\n",
+            "controller  web-1\nsource      /etc/holdfast/desired-state\n",
             "revision    0123456789ab, read 4s ago\n",
             "the newest edit (fedcba987654) is rejected; the last good one stays:\n",
             "SERVICE  ",

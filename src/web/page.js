@@ -40,12 +40,36 @@
     return tr;
   };
 
+  const short = (revision) => revision.replace("sha256:", "").slice(0, 12);
+  const span = (seconds) => {
+    const [size, unit] = [[172800, 86400, "d"], [7200, 3600, "h"], [120, 60, "m"]].reduce(
+      (found, [from, size, unit]) => found || (seconds >= from ? [size, unit] : null), null) || [1, "s"];
+    return `${Math.max(0, Math.floor(seconds / size))} ${unit} ago`;
+  };
+  // What is in force, and below it where that is from.
+  const source = ({ revision, age, from, commit, includes, checked }) => {
+    const first = make("span", null, "line");
+    if (commit) {
+      const older = includes.length > 0 ? `, with ${includes.length} older` : "";
+      const made = span((Date.now() - new Date(commit.at)) / 1000);
+      const subject = make("b", commit.subject.slice(0, 120));
+      first.append(make("span", short(commit.id), "tag"), " ", subject, ` by ${commit.author}, ${made}${older}`);
+    } else if (revision) {
+      first.append("revision ", make("span", short(revision), "tag"), `, read ${span(age)}`);
+    } else {
+      first.append("no desired state yet");
+    }
+    const seen = !commit || typeof checked !== "number" ? "" : `, checked ${span(checked)}`;
+    return [first, make("span", `${from}${seen}`, "line")];
+  };
+
   const show = (status) => {
     at("controller").textContent = status.controller;
-    const { revision, age, error } = status.source;
-    at("source").textContent = revision ? `revision ${revision.slice(0, 12)}, read ${age} s ago` : "no desired state yet";
+    at("source").replaceChildren(...source(status.source));
+    const { revision, rejected, error } = status.source;
+    const what = rejected ? `The newest edit (${short(rejected)}) is rejected` : "The source cannot be read";
     at("error").hidden = !error;
-    at("error").textContent = error ? `The newest edit was rejected; the last good one stays.\n${error}` : "";
+    at("error").textContent = error ? `${what}${revision ? "; the last good one stays" : ""}.\n${error}` : "";
     const rows = status.services.map(row);
     if (rows.length === 0) {
       const none = make("td", "no service yet", "dim");

@@ -11,7 +11,9 @@ use crate::model::status::{SourceStatus, Status};
 pub(super) fn head(status: &Status, now: Timestamp, colour: bool) -> String {
     let source = &status.source;
     let mut lines = vec![format!("controller  {}", status.controller)];
-    let checked = source.checked.map_or_else(String::new, |age| format!(", checked {} ago", text::span(age)));
+    // A folder is read at every change, and between them there is nothing to tell.
+    let checked = source.checked.filter(|_| source.commit.is_some());
+    let checked = checked.map_or_else(String::new, |age| format!(", checked {} ago", text::span(age)));
     lines.push(text::wrap_at("source      ", HEAD, &format!("{}{checked}", source.from)));
     lines.push(match (&source.commit, &source.revision) {
         (Some(commit), _) => {
