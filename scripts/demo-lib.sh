@@ -11,6 +11,7 @@ url=""   # where the service answers
 config="$home/holdfast.yaml"
 log="$home/holdfast.log"
 started_dockerd=""
+following=""
 pids=()
 
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' plain=$'\e[0m'; else bold="" dim="" red="" green="" plain=""; fi
@@ -135,10 +136,13 @@ edit() { # like the CI job: one line of one file
 # What the controller says, as it says it; a tour may define its own.
 tell() { sed -u "s/^/   ${dim}| /; s/\$/${plain}/"; }
 
-run_controller() {
-    "$binary" run --config "$config" "$@" >"$log" 2>&1 &
+run_controller() { # again after it was stopped, too: the log goes on
+    "$binary" run --config "$config" "$@" >>"$log" 2>&1 &
     echo $! >"$home/holdfast.pid"
-    tail -n +1 -F "$log" 2>/dev/null > >(tell) &
-    pids+=($!)
+    if [ -z "$following" ]; then
+        tail -n +1 -F "$log" 2>/dev/null > >(tell) &
+        following=$!
+        pids+=("$following")
+    fi
     until_true 20 "the controller to answer" says '"schemaVersion"'
 }

@@ -193,6 +193,50 @@ until_true 60 "the failed replicas to go" count_is "$replicas"
 show_answer
 good "it was given up by its deadline, v2 never stopped serving"
 
+chapter "6. From git: a commit is live, a broken one changes nothing, a revert goes back"
+# A repository of this host stands in for the one CI pushes to.
+deploy="$home/deploy"
+quiet_git() { git -C "$deploy" -c user.name="You" -c user.email=you@localhost -c commit.gpgSign=false "$@" >/dev/null 2>&1; }
+commit() { # SUBJECT
+    command_line "git commit -am '$1' && git push"
+    quiet_git commit -am "$1"
+    quiet_git push origin HEAD:main
+    commit=$(git -C "$deploy" rev-parse HEAD)
+}
+in_force() { says "\"revision\":\"$commit\""; }
+git init -q --bare "$deploy.git"
+git init -q "$deploy"
+quiet_git remote add origin "$deploy.git"
+mkdir "$deploy/prod"
+sed -E 's/^( *tag:).*/\1 v2/' "$file" >"$deploy/prod/hello.yaml"
+quiet_git add prod
+commit "hello: tag v2"
+stop_pid_file "$home/holdfast.pid" TERM
+printf 'git: {url: "file://%s", path: prod, interval: 1s, allow: [file]}\n' "$deploy.git" >>"$config"
+run_controller
+until_true 20 "the commit to be in force" in_force
+until_true 60 "v2 to settle" serves v2
+sed -i -E 's/^( *tag:).*/\1 v1/' "$deploy/prod/hello.yaml"
+commit "hello: tag v2 -> v1"
+command_line "holdfast wait $service --source-revision ${commit:0:12} --timeout 60s"
+holdfast wait "$service" --source-revision "$commit" --timeout 60s >/dev/null
+until_true 10 "nginx to answer v1" answer_is v1
+show_answer
+good "the commit serves"
+good_commit=$commit
+sed -i -E 's/^( *)replicas:/\1replica:/' "$deploy/prod/hello.yaml"
+commit "hello: a typing error"
+until_true 20 "the broken commit to be refused" says "\"rejected\":\"$commit\""
+answer_is v1 && says "\"revision\":\"$good_commit\""
+good "refused with its line, the last good commit stays in force"
+quiet_git revert --no-edit HEAD HEAD~1
+command_line "git revert HEAD HEAD~1 && git push"
+quiet_git push origin HEAD:main
+until_true 20 "nginx to answer v2" answer_is v2
+until_true 60 "v2 to settle" serves v2
+show_answer
+good "the revert serves: a rollback is a commit like any other"
+
 chapter "Where it ended"
 holdfast status || true
 rm -f "$home/load.on"
@@ -206,6 +250,7 @@ chapter "How to go on"
 note "the file of this tour:      desired-state/demo/hello.yaml"
 note "a service of your own:      desired-state/examples/ and docs/guide-dangdangwalk.md"
 note "on a host, under systemd:   deploy/install.sh"
+note "from your own repository:   docs/git.md"
 if [ -t 0 ] && [ -t 1 ]; then
     note "still running:              $url   dashboard and API http://127.0.0.1:$api/"
     note "try it:                     $binary set $service tag=v1 --path $home/desired-state"

@@ -43,7 +43,7 @@ fail() {
 needs=(cc:build-essential curl:curl iptables:iptables dockerd:docker.io docker:docker.io)
 venvs=()
 case "$purpose" in
-    demo) needs+=(nginx:nginx-light) ;;
+    demo) needs+=(nginx:nginx-light git:git) ;;
     demo-ecs) needs+=(python3:python3); venvs=("$venv") ;;
     bench) needs+=(nginx:nginx-light wrk:wrk git:git python3:python3); venvs=("$venv" "$bench_venv") ;;
     test) venvs=("$venv"); needs+=(nginx:nginx-light ip:iproute2 pkill:procps busybox:busybox-static wrk:wrk docker-registry:docker-registry git:git openssl:openssl python3:python3) ;;

@@ -18,7 +18,17 @@ fn the_tour_shows_every_chapter_and_fails_no_request() {
     let output = tour.stdin(std::process::Stdio::null()).output().expect("scripts/demo.sh starts");
     let told = text(&output.stdout);
     assert!(output.status.success(), "{told}{}", text(&output.stderr));
-    for part in ["v1 serves", "v2 serves", "it was replaced", "put back", "never stopped serving", " 0 failed"] {
+    for part in [
+        "v1 serves",
+        "v2 serves",
+        "it was replaced",
+        "put back",
+        "never stopped serving",
+        "the commit serves",
+        "refused with its line",
+        "the revert serves",
+        " 0 failed",
+    ] {
         assert!(told.lines().any(|line| line.contains('✓') && line.contains(part)), "{part} is missing:\n{told}");
     }
     let left = run("docker", &["ps", "-aq", "--filter", &format!("label=holdfast.controller={id}")]);
