@@ -47,6 +47,30 @@ async fn an_edit_becomes_containers_and_the_revision_that_serves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_revision_accepted_during_a_look_does_not_serve_when_the_look_ends() {
+    let it = start(state("r1", [service("api", "one", 1)], &[]));
+    it.settled("api").await;
+    let (look, step) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    *it.world.look_gate.lock().unwrap() = Some(Arc::clone(&look));
+    *it.world.gate.lock().unwrap() = Some(Arc::clone(&step));
+    it.wakes.wake(Some(&name("api")), "docker: start api-1");
+    it.world.looking.notified().await;
+    it.edit(state("r2", [service("api", "two", 1)], &[]));
+    it.until("r2 in force", |it| it.handle.status().source.revision.as_deref() == Some("r2")).await;
+    // The look of r1 ends and finds nothing to do; the turn of r2 stands before its first step.
+    *it.world.look_gate.lock().unwrap() = None;
+    look.notify_one();
+    it.world.entered.notified().await;
+    let status = it.service("api").unwrap();
+    assert_eq!((status.revision.as_deref(), status.as_of.as_deref()), (Some("r1"), Some("r1")));
+    *it.world.gate.lock().unwrap() = None;
+    step.notify_one();
+    it.until("r2 serves", |it| it.service("api").unwrap().revision.as_deref() == Some("r2")).await;
+    assert_eq!(it.service("api").unwrap().as_of.as_deref(), Some("r2"));
+    it.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_settled_service_takes_no_step_and_says_nothing_over_100_resyncs() {
     let it = start(state("r1", [service("api", "one", 2)], &[]));
     it.settled("api").await;

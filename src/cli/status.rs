@@ -273,6 +273,7 @@ mod tests {
             last_change: Some(Timestamp::UNIX_EPOCH),
             next_look: None,
             revision: None,
+            as_of: None,
         }
     }
 

@@ -74,7 +74,6 @@ pub(super) fn settle(core: &Core, name: &ServiceName, outcome: &Outcome) -> Slot
     let (now, memory) = (core.now(), core.memory.of(name));
     let mut lines = Vec::new();
     let mut state = core.state();
-    let source = state.desired.as_ref().map(|desired| desired.revision.to_string());
     let Some(entry) = state.services.get_mut(name) else { return Slot::now("gone") };
     let wait = pace(entry, &outcome.ending, now);
     let mut holds = outcome.plan.holds.clone();
@@ -98,7 +97,6 @@ pub(super) fn settle(core: &Core, name: &ServiceName, outcome: &Outcome) -> Slot
         entry,
         outcome,
         memory: &memory,
-        revision: source,
         now,
     });
     status.next_look = Some(after(now, delay));

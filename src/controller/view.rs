@@ -23,8 +23,6 @@ pub(super) struct Seen<'a> {
     pub(super) entry: &'a Entry,
     pub(super) outcome: &'a Outcome,
     pub(super) memory: &'a Memory,
-    /// The source revision in force.
-    pub(super) revision: Option<String>,
     pub(super) now: Timestamp,
 }
 
@@ -47,12 +45,13 @@ pub(super) fn unseen(platform: &str, name: &ServiceName, wanted: &Wanted) -> Ser
         last_change: None,
         next_look: None,
         revision: None,
+        as_of: None,
     }
 }
 
 /// The status after a turn.
 pub(super) fn status(seen: &Seen<'_>) -> ServiceStatus {
-    let Seen { platform, name, entry, outcome, memory, revision: _, now } = seen;
+    let Seen { platform, name, entry, outcome, memory, now } = seen;
     let view = &outcome.plan.view;
     let known = entry.status.as_ref();
     let service = outcome.order.wanted.service();
@@ -76,6 +75,7 @@ pub(super) fn status(seen: &Seen<'_>) -> ServiceStatus {
         last_change: last_change.or_else(|| memory.committed.as_ref().map(|committed| committed.at)),
         next_look: None,
         revision: served_revision(seen).or_else(|| known.and_then(|known| known.revision.clone())),
+        as_of: Some(outcome.order.revision.to_string()),
     }
 }
 
@@ -137,14 +137,15 @@ fn rolled_back_from(holds: &[Hold], memory: &Memory) -> Option<String> {
     memory.pin.as_ref().map(|pin| pin.from_tag.clone()).or(failed)
 }
 
-/// The revision in force, when it serves in full: nothing left to do but to wait for what was replaced.
+/// The revision the turn was about, when it serves in full: nothing left to do but to wait for what was replaced. A
+/// newer one, accepted meanwhile, has a turn of its own.
 fn served_revision(seen: &Seen<'_>) -> Option<String> {
     let quiet = matches!(seen.outcome.ending, Ending::Quiet);
     let waits = |hold: &Hold| matches!(hold, Hold::Draining { .. } | Hold::Baking { .. });
     let wanted = seen.outcome.plan.view.wanted.as_ref().map(Release::hash);
     let committed = seen.memory.committed.as_ref().map(|committed| committed.release.hash());
     let serves = wanted.is_some() && wanted == committed && seen.entry.holds.iter().all(waits);
-    if quiet && (seen.entry.settled || serves) { seen.revision.clone() } else { None }
+    if quiet && (seen.entry.settled || serves) { Some(seen.outcome.order.revision.to_string()) } else { None }
 }
 
 fn version(release: &Release) -> Version {

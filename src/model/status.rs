@@ -106,6 +106,9 @@ pub struct ServiceStatus {
     pub next_look: Option<Timestamp>,
     /// The source revision that serves in full; what `wait` waits for.
     pub revision: Option<String>,
+    /// The source revision the last turn was about: the phase and the holds speak of it, not of a newer one.
+    #[serde(default)]
+    pub as_of: Option<String>,
 }
 
 /// A version, for people and for `wait`.

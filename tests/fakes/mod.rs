@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use holdfast::controller::{Controller, Handle, Options, Planner};
 use holdfast::model::colour::Group;
+use holdfast::model::commit::Commit;
 use holdfast::model::desired::*;
 use holdfast::model::env_file::EnvVariables;
 use holdfast::model::event::{Event, EventKind, HistoryEntry};
@@ -91,9 +92,24 @@ pub fn service(service: &str, tag: &str, replicas: u32) -> Service {
 }
 
 pub fn state(revision: &str, services: impl IntoIterator<Item = Service>, acknowledged: &[&str]) -> SourceUpdate {
+    accepted(revision, None, services, acknowledged)
+}
+
+/// As `state`, from git: the revision is the id of a commit by Ann.
+pub fn committed(id: &str, services: impl IntoIterator<Item = Service>, acknowledged: &[&str]) -> SourceUpdate {
+    let commit = Commit { id: id.into(), author: "Ann".into(), subject: "an edit".into(), at: Timestamp::UNIX_EPOCH };
+    accepted(id, Some(commit), services, acknowledged)
+}
+
+fn accepted(
+    revision: &str,
+    commit: Option<Commit>,
+    services: impl IntoIterator<Item = Service>,
+    acknowledged: &[&str],
+) -> SourceUpdate {
     SourceUpdate::Accepted(Arc::new(DesiredState {
         revision: SourceRevision(revision.into()),
-        commit: None,
+        commit,
         includes: Vec::new(),
         read_at: Timestamp::UNIX_EPOCH,
         services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
@@ -117,6 +133,9 @@ pub struct World {
     /// Steps wait for this while set.
     pub gate: Mutex<Option<Arc<Notify>>>,
     pub entered: Notify,
+    /// Looks wait for this while set.
+    pub look_gate: Mutex<Option<Arc<Notify>>>,
+    pub looking: Notify,
     pub unowned: Mutex<bool>,
     pub memory: Mutex<BTreeMap<ServiceName, Memory>>,
     pub unreadable: Mutex<BTreeMap<String, Why>>,
@@ -179,6 +198,11 @@ impl Platform for Edge {
         *self.0.looks.lock().unwrap().entry(at.name.clone()).or_default() += 1;
         let panics = self.0.panicking_looks.lock().unwrap().contains(at.name);
         assert!(!panics, "the look at {} blew up", at.name);
+        let gate = self.0.look_gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            self.0.looking.notify_one();
+            gate.notified().await;
+        }
         PlatformSeen {
             replicas: Fact::Seen(self.0.containers.lock().unwrap().get(at.name).cloned().unwrap_or_default()),
             strangers: Vec::new(),
