@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::alerts::CommitStatus;
 use crate::controller::{Controller, Handle, OnceEnd, Options, Planner, RunError};
 use crate::plan;
 use crate::ports::{Wake, Wakes};
@@ -87,6 +88,7 @@ pub(crate) async fn run(args: &RunArgs, around: &Surroundings) -> Result<Exit, F
     let (wakes, woken) = Wakes::channel();
     // Taken before anything is opened or written, held until the end.
     let _lock = edges::lock(&settings, kind)?;
+    let commit_status = commit_status(&settings, args)?;
     let built = edges::build(&settings, kind, &wakes)?;
     let options = Options {
         controller: settings.controller.clone(),
@@ -99,6 +101,16 @@ pub(crate) async fn run(args: &RunArgs, around: &Surroundings) -> Result<Exit, F
     // Servers end after the controller: its last events still reach those who follow.
     let closing = CancellationToken::new();
     let mut servers = serve(&settings, args, &controller.handle(), &closing).await?;
+    if let Some(commit_status) = commit_status {
+        let telling = tokio::spawn(commit_status.run(controller.handle(), closing.clone()));
+        servers.spawn(async move {
+            // Whatever becomes of it, the controller goes on.
+            if let Err(error) = telling.await {
+                tracing::warn!("holdfast  commit statuses are no longer told: {error}");
+            }
+            Ok(())
+        });
+    }
     announce(&settings, args, &controller.handle().status().source.from);
     let (stop, killed) = signals(shutdown.clone())?;
     let end = tokio::select! {
@@ -125,6 +137,13 @@ async fn control(
         Box::pin(controller.run(wakes, shutdown)).await.map(|()| Exit::Fine)
     };
     end.map_err(|error| could_not_run(&error))
+}
+
+/// Who tells the host of a commit what becomes of it; nobody where nothing is changed.
+fn commit_status(settings: &Settings, args: &RunArgs) -> Result<Option<CommitStatus>, Failure> {
+    let Some(git) = settings.git.as_ref().filter(|_| !args.sandbox && !args.detect) else { return Ok(None) };
+    CommitStatus::new(git, &settings.controller)
+        .map_err(|why| Failure::from_words("could not tell the host of the commits what becomes of them", &why))
 }
 
 /// The planner of this version.
