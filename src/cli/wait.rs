@@ -190,6 +190,8 @@ fn failed(service: &ServiceStatus) -> Option<String> {
 fn under_way(service: &ServiceStatus) -> String {
     match service.holds.first() {
         Some(hold) => hold.message.clone(),
+        // Of what served before: its turn has not come yet.
+        None if service.phase == Phase::Settled => "in force, and looked at next".to_owned(),
         None if service.stage.is_empty() => format!("{:?}", service.phase).to_lowercase(),
         None => service.stage.clone(),
     }

@@ -47,13 +47,12 @@
     return `${Math.max(0, Math.floor(seconds / size))} ${unit} ago`;
   };
   // What is in force, and below it where that is from.
-  const source = ({ revision, age, from, commit, includes, checked }) => {
+  const source = ({ revision, age, from, commit, checked }) => {
     const first = make("span", null, "line");
     if (commit) {
-      const older = includes.length > 0 ? `, with ${includes.length} older` : "";
       const made = span((Date.now() - new Date(commit.at)) / 1000);
       const subject = make("b", commit.subject.slice(0, 120));
-      first.append(make("span", short(commit.id), "tag"), " ", subject, ` by ${commit.author}, ${made}${older}`);
+      first.append(make("span", short(commit.id), "tag"), " ", subject, ` by ${commit.author}, ${made}`);
     } else if (revision) {
       first.append("revision ", make("span", short(revision), "tag"), `, read ${span(age)}`);
     } else {

@@ -17,11 +17,7 @@ pub(super) fn head(status: &Status, now: Timestamp, colour: bool) -> String {
     lines.push(text::wrap_at("source      ", HEAD, &format!("{}{checked}", source.from)));
     lines.push(match (&source.commit, &source.revision) {
         (Some(commit), _) => {
-            let more = match source.includes.len() {
-                0 => String::new(),
-                older => format!(", with {older} older"),
-            };
-            let shown = format!("{}, {} ago{more}", cut_subject(commit), text::age(commit.at, now));
+            let shown = format!("{}, {} ago", cut_subject(commit), text::age(commit.at, now));
             text::wrap_at("commit      ", HEAD, &shown)
         }
         (None, Some(revision)) => {
@@ -86,14 +82,13 @@ mod tests {
             subject: "api: tag 1 -> 2".into(),
             at: Timestamp::from_second(60).unwrap(),
         });
-        source.includes = vec!["a".into(), "b".into()];
         source.error = Some("could not reach github.com: timed out".into());
         let at = Timestamp::from_second(780).unwrap();
         let text = head(&status, at, false);
         let wanted = "\
 controller  web-1
 source      https://github.com/acme/desired-state.git#main:prod, checked 2s ago
-commit      3f2a1b9c0d12 \"api: tag 1 -> 2\" by Ann Kim, 12m ago, with 2 older
+commit      3f2a1b9c0d12 \"api: tag 1 -> 2\" by Ann Kim, 12m ago
 the source cannot be read; the last good one stays: could not reach github.com:
     timed out
 
