@@ -262,6 +262,17 @@ impl Write for Log {
 }
 
 impl Log {
+    /// Everything, until the guard goes.
+    fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
@@ -269,14 +280,7 @@ impl Log {
 
 #[tokio::test]
 async fn a_refusal_is_warned_of_once_and_the_token_is_nowhere_in_the_log() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::start();
     let host = Host::start().await;
     let told = Told::start(&host, Kind::GitHub, false).await;
     host.rule(|_| reply(403, json!({"message": format!("{TOKEN} is not accessible")})));
@@ -324,6 +328,7 @@ async fn a_deployment_is_found_again_after_a_restart() {
 
 #[tokio::test]
 async fn gitlab_takes_no_state_twice_and_that_is_no_error() {
+    let (log, _guard) = Log::start();
     let host = Host::start().await;
     let told = Told::start(&host, Kind::GitLab, true).await;
     let same = "Cannot transition status via :run from :running (Reason(s): Status cannot transition via \"run\")";
@@ -345,6 +350,8 @@ async fn gitlab_takes_no_state_twice_and_that_is_no_error() {
     assert_eq!(running[0].path, format!("/api/v4/projects/g%2Fsub%2Fp/statuses/{}", id('b')));
     assert_eq!((&running[0].body["name"], &running[0].body["ref"]), (&json!("holdfast/test"), &json!("main")));
     told.end().await;
+    let text = log.text();
+    assert!(text.contains("told GitLab: bbbbbbbbbbbb pending") && !text.contains("is not told"), "{text}");
 }
 
 #[tokio::test]
