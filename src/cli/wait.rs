@@ -150,6 +150,10 @@ fn judge(status: &Status, name: &ServiceName, wanted: &str, in_force_once: &mut 
     if !in_force && !*in_force_once {
         return Ok(Verdict::NotYet(waiting_for_source(status, wanted)));
     }
+    // Until its turn, phase and holds speak of what was in force before.
+    if service.as_of.is_some() && service.as_of != *revision && !is_wanted(&service.as_of) {
+        return Ok(Verdict::NotYet("in force, and looked at next".to_owned()));
+    }
     if let Some(why) = failed(service) {
         return Ok(Verdict::Failed(why));
     }
@@ -190,8 +194,6 @@ fn failed(service: &ServiceStatus) -> Option<String> {
 fn under_way(service: &ServiceStatus) -> String {
     match service.holds.first() {
         Some(hold) => hold.message.clone(),
-        // Of what served before: its turn has not come yet.
-        None if service.phase == Phase::Settled => "in force, and looked at next".to_owned(),
         None if service.stage.is_empty() => format!("{:?}", service.phase).to_lowercase(),
         None => service.stage.clone(),
     }
@@ -242,6 +244,15 @@ mod tests {
             let after = status("aaaaaaaaa", None, Some(reason));
             assert_eq!(verdict(&after, &mut false), Verdict::Failed("it failed".into()));
         }
+    }
+
+    #[test]
+    fn a_failure_counts_once_the_service_was_looked_at_with_this_revision() {
+        let mut status = status("aaaaaaaaa", None, Some("Quarantined"));
+        status.services[0].as_of = Some("bbbbbbbbb".into());
+        assert_eq!(verdict(&status, &mut false), Verdict::NotYet("in force, and looked at next".into()));
+        status.services[0].as_of = Some("aaaaaaaaa".into());
+        assert_eq!(verdict(&status, &mut false), Verdict::Failed("it failed".into()));
     }
 
     #[test]
