@@ -1,7 +1,5 @@
 //! `holdfast check`: is the desired state right?
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use crate::model::desired::{DesiredState, Pull};
@@ -10,6 +8,7 @@ use crate::model::words::counted;
 use crate::ports::{Platform, Traffic};
 use crate::source::settings::Settings;
 
+use super::desired::{self, DesiredArgs};
 use super::failure::{Exit, Failure};
 use super::out::{self, Paint};
 use super::{Surroundings, edges, text};
@@ -19,13 +18,13 @@ use super::{Surroundings, edges, text};
 #[command(
     after_help = "Exit code: 0 valid, 1 not. What only this host can tell (Docker, nginx, env files) is a warning.
 
-Example:
-  holdfast check desired-state/prod"
+Examples:
+  holdfast check desired-state/prod
+  holdfast check --git git@github.com:acme/deploy.git --path prod --files-only"
 )]
 pub(crate) struct CheckArgs {
-    /// The folder of the desired state, or one file [default: `source` of holdfast.yaml].
-    #[arg(env = "HOLDFAST_SOURCE", hide_env = true)]
-    path: Option<PathBuf>,
+    #[command(flatten)]
+    desired: DesiredArgs,
     /// Only the files: nothing on this host is asked (for CI).
     #[arg(long)]
     files_only: bool,
@@ -36,25 +35,30 @@ pub(crate) struct CheckArgs {
 /// # Errors
 /// When anything in the files is wrong: every message, each with its place.
 pub(crate) async fn run(args: &CheckArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let settings = edges::settings(around)?;
-    let path = args.path.clone().unwrap_or_else(|| settings.source.clone());
-    let report = edges::check(&path, &settings);
+    desired::until_interrupted(check(args, around)).await
+}
+
+async fn check(args: &CheckArgs, around: &Surroundings) -> Result<Exit, Failure> {
+    let mut settings = edges::settings(around)?;
+    let desired = desired::look(&args.desired, &mut settings).await?;
+    let (place, report) = (desired.place(), &desired.report);
     for warning in &report.warnings {
         warn(&warning.to_string());
+    }
+    for note in desired.notes() {
+        out::remark(format!("note: {note}"));
     }
     if !report.errors.is_empty() {
         for error in &report.errors {
             out::remark(format!("error: {error}"));
         }
-        let count = report.errors.len();
-        return Err(Failure::new(format!("{}: {}", path.display(), counted(count, "mistake"))));
+        return Err(Failure::new(format!("{place}: {}", counted(report.errors.len(), "mistake"))));
     }
     if !args.files_only {
-        // Valid as a whole, so it can be read.
-        host(&settings, &edges::read(&path, &settings)?).await;
+        host(&settings, desired.valid()?).await;
     }
     let names: Vec<&str> = report.services.iter().map(crate::model::names::ServiceName::as_str).collect();
-    let first = format!("{}: {}: ", path.display(), counted(names.len(), "service"));
+    let first = format!("{place}: {}: ", counted(names.len(), "service"));
     out::line(text::wrap_at(&first, 2, &names.join(", ")).trim_end_matches([' ', ':']))?;
     Ok(Exit::Fine)
 }

@@ -24,6 +24,7 @@ use crate::traffic::nginx::{Nginx, NginxOptions};
 use crate::web::{Access, Hook};
 
 use super::Surroundings;
+use super::desired::Desired;
 use super::failure::Failure;
 
 /// Which world.
@@ -330,18 +331,17 @@ pub(crate) fn json_schema() -> serde_json::Value {
     source::schema::json_schema()
 }
 
-/// Validates what is at `path`.
-pub(crate) fn check(path: &Path, settings: &Settings) -> CheckReport {
-    source::check(path, &settings.rules())
+/// What stands at `path`, and what is wrong with it.
+pub(crate) fn look(path: &Path, settings: &Settings) -> (Option<DesiredState>, CheckReport) {
+    source::look(path, &settings.rules())
 }
 
-/// Reads the desired state at `path`.
+/// What the commit `id` says, else the newest one of the branch; nothing of it is kept.
 ///
 /// # Errors
-/// With everything that is wrong in it.
-pub(crate) fn read(path: &Path, settings: &Settings) -> Result<DesiredState, Failure> {
-    source::read(path, &settings.rules()).map_err(|errors| {
-        Failure::new(format!("the desired state {} is not valid", path.display()))
-            .because(source::error::in_words(&errors))
-    })
+/// When there is no repository, or it does not give out the commit.
+pub(crate) async fn commit(settings: &Settings, id: Option<&str>) -> Result<Desired, Failure> {
+    let Some(git) = &settings.git else { return Err(Failure::new("there is no repository")) };
+    let reading = source::git::read_once(git, id, &settings.rules(), &settings.state_dir.join("git")).await;
+    reading.map(Desired::of).map_err(|why| Failure::from_words("the desired state cannot be read", &why))
 }

@@ -5,6 +5,7 @@ mod adopt;
 mod check;
 mod client;
 mod completions;
+mod desired;
 mod difference;
 mod edges;
 mod edit;

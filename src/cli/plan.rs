@@ -1,11 +1,13 @@
 //! `holdfast plan`: what `run` would do now, and why.
 
+mod json;
+mod markdown;
+mod text;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
-use serde_json::{Value, json};
+use clap::{Args, ValueEnum};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
@@ -19,10 +21,10 @@ use crate::plan::hold::Hold;
 use crate::plan::step::Step;
 use crate::ports::{Edges, Wake, Wakes};
 
+use super::desired::{self, Desired, DesiredArgs};
 use super::difference::{self, Difference};
 use super::failure::{Exit, Failure};
-use super::out::{self, Format, Paint};
-use super::{Surroundings, edges, run, text};
+use super::{Surroundings, edges, out, run};
 
 /// How long the first probes of running replicas may take: `run` would hear them at once, a verdict needs
 /// `successes` good answers, 10 ms apart at first.
@@ -35,17 +37,36 @@ and is no change.
 
 Examples:
   holdfast plan desired-state/prod
+  holdfast plan --commit 3f2a1b9c0d12e4f5a6b7c8d9e0f1a2b3c4d5e6f7
   holdfast plan -o json | jq '.services[].steps'")]
 pub(crate) struct PlanArgs {
-    /// The folder of the desired state, or one file [default: `source` of holdfast.yaml].
-    #[arg(env = "HOLDFAST_SOURCE", hide_env = true)]
-    path: Option<PathBuf>,
+    #[command(flatten)]
+    desired: DesiredArgs,
     /// Only this service.
     #[arg(long, value_parser = ServiceName::new)]
     service: Option<ServiceName>,
     /// How it is written.
     #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    output: PlanFormat,
+}
+
+/// `-o`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum PlanFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+    /// For a comment on a pull request; a failure is written so too.
+    Markdown,
+}
+
+/// What is shown.
+struct Shown<'a> {
+    controller: &'a str,
+    desired: &'a Desired,
+    services: &'a [Planned],
 }
 
 /// One service and what would be done for it.
@@ -55,23 +76,39 @@ struct Planned {
     differences: Vec<Difference>,
 }
 
+impl Planned {
+    /// What is only remembered changes nothing anybody could see: an adoption is no change.
+    fn changes(&self) -> bool {
+        self.plan.steps().any(|it| !matches!(it.step, Step::Remember(_)))
+    }
+}
+
 /// Looks at the world, decides, and shows it. Nothing is written anywhere.
 ///
 /// # Errors
-/// When the desired state is not valid or the memory cannot be read.
+/// When the desired state cannot be read or is not valid, or the memory cannot be read.
 pub(crate) async fn run(args: &PlanArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let mut settings = edges::settings(around)?;
-    if let Some(path) = &args.path {
-        settings.source.clone_from(path);
+    let ended = desired::until_interrupted(plan(args, around)).await;
+    if let (PlanFormat::Markdown, Err(failure)) = (args.output, &ended)
+        && !failure.is_broken_pipe()
+    {
+        let controller = edges::settings(around).map(|it| it.controller.to_string()).unwrap_or_default();
+        out::print(markdown::failure(&controller, failure))?;
     }
-    let desired = edges::read(&settings.source, &settings)?;
+    ended
+}
+
+async fn plan(args: &PlanArgs, around: &Surroundings) -> Result<Exit, Failure> {
+    let mut settings = edges::settings(around)?;
+    let read = desired::look(&args.desired, &mut settings).await?;
+    let desired = read.valid()?;
     let (wakes, woken) = Wakes::channel();
     let edges = edges::build_read_only(&settings, &wakes)?;
     let memories =
         edges.store.load().await.map_err(|why| Failure::from_words("could not read the durable memory", &why))?;
     let unreadable =
         edges.store.unreadable().await.map_err(|why| Failure::from_words("could not read the durable memory", &why))?;
-    let mut names = everything(&desired, &memories, &edges).await;
+    let mut names = everything(desired, &memories, &edges).await;
     if let Some(only) = &args.service {
         if !names.contains(only) {
             let known: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -79,7 +116,7 @@ pub(crate) async fn run(args: &PlanArgs, around: &Surroundings) -> Result<Exit, 
         }
         names.retain(|name| name == only);
     }
-    let snapshots = look(&edges, &desired, &memories, &names, woken).await;
+    let snapshots = look(&edges, desired, &memories, &names, woken).await;
     let now = edges.clock.now();
     let nothing = Memory::default();
     let planned: Vec<Planned> = snapshots
@@ -89,19 +126,19 @@ pub(crate) async fn run(args: &PlanArgs, around: &Surroundings) -> Result<Exit, 
             let service = desired.services.get(name);
             let plan = match unreadable.get(name.as_str()) {
                 Some(why) => Plan::waiting(vec![Hold::MemoryUnreadable { why: why.clone() }]),
-                None => decide(&desired, name, snapshot, memory, now),
+                None => decide(desired, name, snapshot, memory, now),
             };
             let differences = difference::between(service, &plan, memory, snapshot);
             Planned { name: name.clone(), plan, differences }
         })
         .collect();
+    let shown = Shown { controller: settings.controller.as_str(), desired: &read, services: &planned };
     match args.output {
-        Format::Json => out::json(&as_json(&desired, &settings.controller.to_string(), &planned))?,
-        Format::Text => out::print(planned.iter().map(|it| render(it, out::colour())).collect::<String>())?,
+        PlanFormat::Json => out::json(&json::render(&shown))?,
+        PlanFormat::Text => out::print(text::render(&shown, out::colour()))?,
+        PlanFormat::Markdown => out::print(markdown::render(&shown))?,
     }
-    // What is only remembered changes nothing anybody could see: an adoption is no change.
-    let changes = planned.iter().any(|it| it.plan.steps().any(|it| !matches!(it.step, Step::Remember(_))));
-    Ok(if changes { Exit::Unsettled } else { Exit::Fine })
+    Ok(if planned.iter().any(Planned::changes) { Exit::Unsettled } else { Exit::Fine })
 }
 
 /// Services of the file, of the memory and of the engine.
@@ -180,59 +217,4 @@ fn decide(
         plan.holds.push(Hold::PlanRefused { invariant });
     }
     plan
-}
-
-fn render(planned: &Planned, colour: bool) -> String {
-    let Planned { name, plan, differences } = planned;
-    let mut text = Paint::Bold.on(name.as_str(), colour);
-    if plan.is_settled() {
-        text.push_str(": nothing to do\n");
-        return text;
-    }
-    match plan.view.stage.as_str() {
-        "" => text.push('\n'),
-        stage => text.push_str(&format!(": {stage}\n")),
-    }
-    for difference in differences {
-        text.push_str(&text::wrap_at("  ~ ", 6, &difference.to_string()));
-        text.push('\n');
-    }
-    for (number, stage) in plan.stages.iter().enumerate() {
-        for planned in stage {
-            let first = format!("{:>3}. ", number + 1);
-            text.push_str(&text::wrap(&first, &planned.step.to_string()));
-            text.push('\n');
-            let because = text::wrap_at("     because ", 13, &planned.because);
-            text.push_str(&Paint::Dim.on(&because, colour));
-            text.push('\n');
-        }
-    }
-    for hold in &plan.holds {
-        let hold = text::wrap_at(&format!("  ! {}: ", hold.reason()), 6, &hold.to_string());
-        text.push_str(&Paint::Yellow.on(&hold, colour));
-        text.push('\n');
-    }
-    text
-}
-
-fn as_json(desired: &DesiredState, controller: &str, planned: &[Planned]) -> Value {
-    let services: Vec<Value> = planned
-        .iter()
-        .map(|Planned { name, plan, differences }| {
-            let steps: Vec<Value> = plan
-                .stages
-                .iter()
-                .enumerate()
-                .flat_map(|(stage, steps)| steps.iter().map(move |step| (stage + 1, step)))
-                .map(|(stage, it)| json!({"stage": stage, "step": it.step.to_string(), "because": it.because}))
-                .collect();
-            let holds: Vec<Value> =
-                plan.holds.iter().map(|hold| json!({"reason": hold.reason(), "message": hold.to_string()})).collect();
-            json!({
-                "name": name, "stage": plan.view.stage, "steps": steps, "holds": holds,
-                "differences": differences, "settled": plan.is_settled(),
-            })
-        })
-        .collect();
-    json!({"schemaVersion": 1, "controller": controller, "revision": desired.revision, "services": services})
 }

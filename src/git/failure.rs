@@ -54,6 +54,10 @@ pub(super) fn last_lines(said: &str) -> String {
     if plain.is_empty() { "it did not say why".to_owned() } else { plain }
 }
 
+/// A commit was asked for by its id.
+const NOT_GIVEN: &str = "the server gives out no such commit: is it pushed, and to this repository? Some servers give \
+                         out only the newest commit of a branch";
+
 /// What git's words (in the C locale) mean.
 pub(super) fn judge(said: &str) -> (Trouble, Option<&'static str>) {
     let any = |words: &[&str]| words.iter().any(|word| said.contains(word));
@@ -87,6 +91,8 @@ pub(super) fn judge(said: &str) -> (Trouble, Option<&'static str>) {
         "stale info",
     ]) {
         (Trouble::Overtaken, None)
+    } else if any(&["not our ref", "unadvertised object"]) {
+        (Trouble::Other, Some(NOT_GIVEN))
     } else if any(&["transport '", "protocol '"]) && said.contains("not allowed") {
         (Trouble::Denied, Some("only HTTPS and SSH are spoken; `git.allow` adds `file` or `http`"))
     } else if any(&[

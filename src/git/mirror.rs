@@ -20,6 +20,8 @@ const HEAD: &str = "refs/holdfast/head";
 const GOOD: &str = "refs/holdfast/good";
 /// Ids listed between two commits at most.
 const BETWEEN: &str = "--max-count=100";
+/// How far back a plan looks for the commit in force.
+const NEAR: &str = "--depth=100";
 
 /// The mirror of one branch.
 pub struct Mirror {
@@ -88,10 +90,27 @@ impl Mirror {
     /// When that is not possible, or the server gives out no commit by its id.
     pub async fn fetch_commit(&self, id: &str) -> Result<(), GitError> {
         self.ready(id).await?;
+        self.bring_commit(id, "--depth=1").await
+    }
+
+    async fn bring_commit(&self, id: &str, depth: &str) -> Result<(), GitError> {
         let spec = format!("+{id}:{HEAD}");
-        let args = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--depth=1", "--end-of-options"];
-        let args = args.into_iter().chain([self.remote.url.as_str(), spec.as_str()]);
+        let args = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", depth];
+        let args = args.into_iter().chain(["--end-of-options", self.remote.url.as_str(), spec.as_str()]);
         self.git.run(Run::remote(FETCH, args)).await.map(|_| ())
+    }
+
+    /// Whether `new`, which is here, comes after `old` (or is it), as far as the last commits tell; none: not known.
+    pub async fn comes_after(&self, new: &str, old: &str) -> Option<bool> {
+        if new == old {
+            return Some(true);
+        }
+        self.bring_commit(new, NEAR).await.ok()?;
+        match self.is_ancestor(old, new).await.ok()? {
+            Some(true) => Some(true),
+            // A no means nothing while history ends at a boundary.
+            _ => (!self.git.dir().join("shallow").is_file()).then_some(false),
+        }
     }
 
     async fn bring(&self, spec: &str, is_first: bool) -> Result<(), GitError> {

@@ -42,11 +42,16 @@ pub fn parse(
 
 /// Validates what stands at `path` (a folder, or one file) without judging what only the host can tell.
 pub fn check(path: &Path, rules: &HostRules) -> CheckReport {
+    look(path, rules).1
+}
+
+/// What stands at `path`, and what is wrong with it: none of it when anything is.
+pub fn look(path: &Path, rules: &HostRules) -> (Option<DesiredState>, CheckReport) {
     match directory::texts(path) {
         Ok(directory::Texts { files, revision }) => {
-            lower::desired_state(path, &files, rules, &revision, WallClock.now()).1
+            lower::desired_state(path, &files, rules, &revision, WallClock.now())
         }
-        Err(errors) => CheckReport { errors, ..CheckReport::default() },
+        Err(errors) => (None, CheckReport { errors, ..CheckReport::default() }),
     }
 }
 

@@ -6,6 +6,7 @@
 mod files;
 mod judge;
 mod last_good;
+mod once;
 mod schedule;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::model::snapshot::Why;
 use crate::ports::{Clock, Source, SourceUpdate};
 use judge::Refused;
 use last_good::{LastGood, Record};
+pub use once::{Reading, read_once};
 use schedule::Schedule;
 
 /// What a [`GitSource`] is made from.
@@ -284,8 +286,12 @@ impl Source for GitSource {
             (known.rewound.clone(), known.good.clone())
         };
         let Some(good) = good else { return Err("no commit was good yet: nothing has to be accepted".to_owned()) };
+        let is_meant = |id: &String| !commit.is_empty() && id.starts_with(commit);
+        if let Some(id) = good.rewind.as_ref().filter(|id| is_meant(id)) {
+            return Ok(format!("commit {id} is accepted already"));
+        }
         let id = match rewound {
-            Some(rewound) if !commit.is_empty() && rewound.starts_with(commit) => rewound,
+            Some(rewound) if is_meant(&rewound) => rewound,
             Some(rewound) => return Err(format!("{commit} is not the commit that is refused; {rewound} is")),
             None => return Err(format!("no commit is refused for a history that went back, {commit} neither")),
         };
