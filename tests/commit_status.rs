@@ -9,6 +9,8 @@
 
 #[path = "commit_status/host.rs"]
 mod host;
+#[path = "commit_status/program.rs"]
+mod program;
 
 mod fakes;
 
@@ -406,25 +408,4 @@ async fn a_redirect_does_not_take_the_token_elsewhere() {
     host.until("b is told", |it| it.told().last().is_some_and(|last| last == "b success")).await;
     assert_eq!(other.asked().len(), 0);
     told.end().await;
-}
-
-#[test]
-fn a_repository_that_cannot_be_derived_is_said_before_anything_starts() {
-    let dir = tempfile::tempdir().unwrap();
-    let settings = "git:\n  url: file:///nowhere/x.git\n  allow: [file]\n  status: {host: github, tokenFile: token}\n";
-    std::fs::write(dir.path().join("holdfast.yaml"), settings).unwrap();
-    std::fs::create_dir(dir.path().join("state")).unwrap();
-    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_holdfast"));
-    command.current_dir(dir.path()).env_clear().timeout(Duration::from_secs(60));
-    let output = command
-        .args(["run", "--config", "holdfast.yaml", "--state-dir", "state", "--listen", "none"])
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    for part in
-        ["could not tell the host of the commits", "does not say what", "hint: write it as `git.status.repository`"]
-    {
-        assert!(text.contains(part), "{part}: {text}");
-    }
 }
