@@ -218,15 +218,61 @@ fn not_available_yet() {
     insta::assert_snapshot!(cases(&[
         ("preview", "preview: {tag: x}"),
         ("freeze", "rollout: {freeze: [\"Fri 17:00 - Mon 09:00 Asia/Seoul\"]}"),
-        ("revert", "rollout: {onFailure: revert}"),
         ("secrets", "docker: {secrets: {A: \"arn:aws:secretsmanager:x\"}}"),
         ("files", "docker: {files: {/a: \"arn:aws:secretsmanager:x\"}}"),
         ("network", "docker: {network: web}"),
         ("renamedFrom", "renamedFrom: old"),
         ("grpc", "docker: {port: 80}\nhealth: {grpc: {service: x}}"),
-        ("follow", "follow: {semver: \">=1.4 <2\"}"),
         ("schedule", "schedule: daily"),
     ]));
+}
+
+#[test]
+fn tags_to_follow() {
+    insta::assert_snapshot!(cases(&[
+        ("nothing", "follow: {}"),
+        ("a text", "follow: \">=1.4 <2\""),
+        ("a list", "follow: [1.4]"),
+        ("both", "follow: {semver: \"~1.4\", regex: \"v.*\"}"),
+        ("order alone", "follow: {order: newest}"),
+        ("order with semver", "follow: {semver: \"~1.4\", order: newest}"),
+        ("order unknown", "follow: {regex: \"v.*\", order: newst}"),
+        ("unknown key", "follow: {semvr: \"~1.4\"}"),
+        ("no value", "follow: {semver: }"),
+        ("bare version", "follow: {semver: 1.4}"),
+        ("range not quoted", "follow:\n  semver: >=1.4 <2"),
+        ("range not quoted in braces", "follow: {semver: >=1.4 <2}"),
+        ("no range", "follow: {semver: newest}"),
+        ("half a range", "follow: {semver: \">=1.4 <\"}"),
+        ("hyphen", "follow: {semver: \">=1.2 - <1.4\"}"),
+        ("expression open", "follow: {regex: \"main-([0-9]+\"}"),
+        ("expression escapes", "follow: {regex: \"a)|(b\"}"),
+        ("look-ahead", "follow: {regex: \"(?=a)a\"}"),
+        ("bomb", "follow: {regex: \"((a{0,1000}){0,1000}){0,1000}\"}"),
+        ("endless", &format!("follow: {{regex: \"{}\"}}", "a".repeat(1000))),
+        ("local image", "docker: {pull: never}\nfollow: {semver: \"~1.4\"}"),
+        ("onFailure", "rollout: {onFailure: revrt}"),
+    ]));
+}
+
+#[test]
+fn tags_to_follow_that_are_good() {
+    for good in [
+        "follow: {semver: \">=1.4 <2\"}",
+        "follow: {semver: \">=1.4, <2 || ^3\"}",
+        "follow: {semver: 1.x}",
+        "follow: {regex: 'main-[0-9a-f]+-([0-9]+)'}",
+        "follow:\n  regex: main-[0-9a-f]+-([0-9]+)\n  order: newest",
+        "rollout: {onFailure: revert}",
+    ] {
+        parse(&[("a.yaml", &with(good))]).unwrap_or_else(|errors| panic!("{good}: {}", in_words(&errors)));
+    }
+    // A service that says what it follows takes nothing of the defaults' policy.
+    let text = "defaults: {follow: {regex: 'v.*', order: newest}}\nservices:\n  a: {image: app, tag: v1}\n  \
+        b: {image: app, tag: v1, follow: {semver: \"*\"}}\n";
+    let state = parse(&[("a.yaml", text)]).unwrap();
+    let policies: Vec<String> = state.services.values().map(|it| it.follow.as_ref().unwrap().to_string()).collect();
+    assert_eq!(policies, ["v.* (newest)", "*"]);
 }
 
 #[test]

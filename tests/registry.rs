@@ -7,6 +7,8 @@ mod push;
 mod real;
 #[path = "registry/stub.rs"]
 mod stub;
+#[path = "registry/tags.rs"]
+mod tags;
 
 use std::sync::Arc;
 use std::time::Duration;

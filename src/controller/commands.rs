@@ -217,10 +217,11 @@ fn rollback(known: &Known, by: &str, now: jiff::Timestamp) -> Decision {
 fn retry(known: &Known) -> (Vec<MemoryChange>, String) {
     let memory = &known.memory;
     let mut changes: Vec<MemoryChange> = memory.quarantined.keys().cloned().map(MemoryChange::Release).collect();
+    changes.extend(memory.reverted.keys().cloned().map(MemoryChange::Unrevert));
     if memory.pin.is_some() {
         changes.push(MemoryChange::Unpin);
     }
-    let tags: Vec<&str> = memory.quarantined.values().map(|quarantine| quarantine.tag.as_str()).collect();
+    let tags: Vec<&str> = memory.failed_tags().into_keys().collect();
     let message = if tags.is_empty() {
         "nothing is quarantined; it is looked at again now".to_owned()
     } else {

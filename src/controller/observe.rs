@@ -16,6 +16,9 @@ use crate::ports::{EcsLookAt, Edges, LookAt, ProbeTarget};
 /// An edge that has not answered by then is not going to: adapters have shorter timeouts of their own.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Tags are not asked for more often, unless somebody asks for a fresh look: a list is many calls.
+const TAGS_AGE: Duration = Duration::from_secs(60);
+
 /// A service without a port and without a HEALTHCHECK is healthy when it has run this long.
 const RUNS: Duration = Duration::from_secs(10);
 
@@ -62,6 +65,7 @@ pub async fn observe(edges: &Edges, look: Look<'_>) -> Snapshot {
     let settled_on = memory.committed.as_ref().filter(|_| settled && memory.attempt.is_none()).map(|it| it.group);
     let due = service.filter(|service| is_due_for_cleaning(service, memory));
     let follows = service.filter(|service| service.follow.is_some());
+    let tags_age = if max_age.is_zero() { max_age } else { max_age.max(TAGS_AGE) };
     let (mut platform, image, env_file, aws_account, nginx, mut ecs, sidecars, alb, repository, tags) = tokio::join!(
         on_host,
         patiently(image(edges, service, max_age), unanswered),
@@ -72,7 +76,7 @@ pub async fn observe(edges: &Edges, look: Look<'_>) -> Snapshot {
         sidecars(edges, service, max_age),
         optional(balancer.map(|balancer| patiently(edges.balancer.look(balancer, settled_on), no_balancer))),
         optional(due.map(|service| patiently(edges.registry.images(&service.image), unanswered))),
-        optional(follows.map(|service| patiently(edges.registry.tags(&service.image, max_age), unanswered))),
+        optional(follows.map(|service| patiently(edges.registry.tags(&service.image, tags_age), unanswered))),
     );
     if let Some(ecs) = &mut ecs {
         ecs.sidecars = sidecars;

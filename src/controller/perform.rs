@@ -30,6 +30,8 @@ pub(super) enum Performed {
     Failed {
         /// Which.
         step: String,
+        /// Whether it would have changed the desired state, and not the service.
+        aside: bool,
         /// How.
         error: StepError,
     },
@@ -49,6 +51,7 @@ impl Performer<'_> {
     pub(super) async fn perform(&self, stages: Vec<Vec<PlannedStep>>) -> Performed {
         let (mut changed, mut world) = (false, false);
         for stage in stages {
+            let aside = stage.iter().all(|planned| matches!(planned.step, Step::Source(_)));
             if self.stopping.is_cancelled() || !self.core.still_wants(self.name, self.order) {
                 return Performed::Superseded;
             }
@@ -57,7 +60,7 @@ impl Performer<'_> {
             let moved = |(memory, ensured): &(bool, Ensured)| !memory && *ensured == Ensured::Changed;
             world |= done.iter().any(moved);
             if let Some((step, error)) = failed {
-                return Performed::Failed { step, error };
+                return Performed::Failed { step, aside, error };
             }
         }
         Performed::Done { changed, world }

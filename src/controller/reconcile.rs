@@ -99,10 +99,12 @@ fn decide(core: &Core, name: &ServiceName, order: &Order, snapshot: &Snapshot, m
 fn hold_back(plan: &mut Plan, blocked: &Blocked) {
     let is_it = |planned: &PlannedStep| planned.step.to_string() == blocked.step;
     let Some(at) = plan.stages.iter().position(|stage| stage.iter().any(is_it)) else { return };
+    // The service itself does not wait for the desired state to be written.
+    let aside = plan.stages[at].iter().all(|planned| matches!(planned.step, Step::Source(_)));
     plan.stages.truncate(at + 1);
     plan.stages[at].retain(|planned| !is_it(planned));
     plan.stages.retain(|stage| !stage.is_empty());
-    if plan.steps().all(|planned| matches!(planned.step, Step::Remember(_))) {
+    if !aside && plan.steps().all(|planned| matches!(planned.step, Step::Remember(_))) {
         plan.stages.clear();
     }
     plan.holds.push(blocked.hold.clone());
@@ -114,7 +116,7 @@ impl From<Performed> for Ending {
             Performed::Done { changed: true, world } => Self::Changed { world },
             Performed::Done { changed: false, .. } => Self::AlreadySo,
             Performed::Superseded => Self::Superseded,
-            Performed::Failed { step, error } => Self::Failed { step, error },
+            Performed::Failed { step, aside, error } => Self::Failed { step, aside, error },
         }
     }
 }

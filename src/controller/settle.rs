@@ -36,6 +36,8 @@ pub(super) enum Ending {
     Failed {
         /// Which.
         step: String,
+        /// Whether it would have changed the desired state, and not the service.
+        aside: bool,
         /// How.
         error: StepError,
     },
@@ -80,9 +82,15 @@ pub(super) fn settle(core: &Core, name: &ServiceName, outcome: &Outcome) -> Slot
     if let (Ending::Failed { .. }, Some(blocked)) = (&outcome.ending, &entry.blocked) {
         holds.push(blocked.hold.clone());
     }
-    let delay = wait.unwrap_or_else(|| until_next(core.options.resync, &outcome.plan, &holds, now));
+    let next = until_next(core.options.resync, &outcome.plan, &holds, now);
+    let delay = match (wait, &outcome.ending) {
+        // A commit that failed waits; what the service itself needs is not late for it.
+        (Some(wait), Ending::Failed { aside: true, .. }) => wait.min(next),
+        (Some(wait), _) => wait,
+        (None, _) => next,
+    };
     note_holds(entry, &holds, now, &mut lines);
-    let settled = holds.is_empty() && matches!(outcome.ending, Ending::Quiet);
+    let settled = holds.iter().all(Hold::is_aside) && matches!(outcome.ending, Ending::Quiet);
     if settled && !entry.settled {
         lines.push(settled_line(&entry.wanted));
     }
@@ -161,13 +169,13 @@ fn pace(entry: &mut Entry, ending: &Ending, now: Timestamp) -> Option<Duration> 
         Ending::Failed { error: StepError { kind: StepErrorKind::Stale, .. }, .. } if entry.idle_turns < IDLE_TURNS => {
             Some(idle(entry))
         }
-        Ending::Failed { step, error } if error.kind == StepErrorKind::Throttled => {
+        Ending::Failed { step, error, .. } if error.kind == StepErrorKind::Throttled => {
             let delay = entry.backoff.fail_transient();
             let hold = Hold::Throttled { step: step.clone(), until: after(now, delay) };
             entry.blocked = Some(Blocked { step: step.clone(), hold, until: Instant::now() + delay });
             Some(delay)
         }
-        Ending::Failed { step, error } => {
+        Ending::Failed { step, error, .. } => {
             let delay = match error.kind {
                 StepErrorKind::Refused => entry.backoff.fail_refused(),
                 StepErrorKind::Stale | StepErrorKind::Transient | StepErrorKind::Throttled => {

@@ -85,7 +85,7 @@ pub(super) fn same_to_people(a: &ServiceStatus, b: &ServiceStatus) -> bool {
 }
 
 fn stage_of(entry: &Entry) -> String {
-    match entry.holds.first() {
+    match entry.holds.iter().find(|hold| !hold.is_quiet()) {
         None if entry.settled => "settled".into(),
         None => "working".into(),
         Some(hold) => hold.reason().into(),
@@ -109,7 +109,7 @@ fn phase(entry: &Entry, memory: &Memory, ending: &Ending) -> Phase {
         Phase::Failed
     } else if any(is_degraded) {
         Phase::Degraded
-    } else if any(|hold| !hold.is_progress()) {
+    } else if any(|hold| !hold.is_progress() && !hold.is_quiet()) {
         Phase::Holding
     } else if any(Hold::is_progress) || !matches!(ending, Ending::Quiet) {
         Phase::Progressing
@@ -141,7 +141,7 @@ fn rolled_back_from(holds: &[Hold], memory: &Memory) -> Option<String> {
 /// newer one, accepted meanwhile, has a turn of its own.
 fn served_revision(seen: &Seen<'_>) -> Option<String> {
     let quiet = matches!(seen.outcome.ending, Ending::Quiet);
-    let waits = |hold: &Hold| matches!(hold, Hold::Draining { .. } | Hold::Baking { .. });
+    let waits = |hold: &Hold| hold.is_aside() || matches!(hold, Hold::Draining { .. } | Hold::Baking { .. });
     let wanted = seen.outcome.plan.view.wanted.as_ref().map(Release::hash);
     let committed = seen.memory.committed.as_ref().map(|committed| committed.release.hash());
     let serves = wanted.is_some() && wanted == committed && seen.entry.holds.iter().all(waits);

@@ -157,6 +157,8 @@ const fn needed(change: &MemoryChange) -> Survives {
         | MemoryChange::Registered(_, _)
         | MemoryChange::AdoptBase(_)
         | MemoryChange::Canary(_)
+        | MemoryChange::Revert(_)
+        | MemoryChange::Unrevert(_)
         | MemoryChange::Forget => Survives::PowerCut,
     }
 }

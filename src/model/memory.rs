@@ -56,6 +56,8 @@ pub struct Memory {
     pub canary: Option<Canary>,
     /// The commit after which the registry was cleaned up last.
     pub cleaned_after: Option<Timestamp>,
+    /// Tags that failed here and that the desired state was led away from, and why: `follow` does not choose them again.
+    pub reverted: BTreeMap<String, Quarantine>,
 }
 
 /// How far the canary steps of a rollout are.
@@ -218,12 +220,18 @@ pub enum MemoryChange {
     Canary(Canary),
     /// The registry was cleaned up after the commit of that moment.
     Cleaned(Timestamp),
+    /// The tag failed, and the desired state is about to leave it or has left it.
+    Revert(Quarantine),
+    /// A person said `retry`: this tag may be followed again.
+    Unrevert(String),
     /// The service is gone: everything is forgotten (its history stays).
     Forget,
 }
 
 /// Releases whose task definition is remembered: more than can be gone back to.
 const REGISTERED: usize = 32;
+/// Failed tags that are remembered: with every rollout a failed one, those of the last weeks.
+const REVERTED: usize = 64;
 
 impl Memory {
     /// Applies `change`. Applying the same change again changes nothing.
@@ -265,6 +273,10 @@ impl Memory {
             MemoryChange::ApplyEcsLive(live) => self.ecs_live = Some(live.clone()),
             MemoryChange::Canary(canary) => self.canary = Some(canary.clone()),
             MemoryChange::Cleaned(after) => self.cleaned_after = Some(*after),
+            MemoryChange::Revert(failed) => self.revert(failed),
+            MemoryChange::Unrevert(tag) => {
+                self.reverted.remove(tag);
+            }
             MemoryChange::Forget => *self = Self::default(),
         }
     }
@@ -282,7 +294,24 @@ impl Memory {
         }
     }
 
+    /// Every tag that failed here, and why.
+    pub fn failed_tags(&self) -> BTreeMap<&str, &Quarantine> {
+        let reverted = self.reverted.iter().map(|(tag, why)| (tag.as_str(), why));
+        reverted.chain(self.quarantined.values().map(|why| (why.tag.as_str(), why))).collect()
+    }
+
+    /// Remembers it; lets go of the oldest when there are too many.
+    fn revert(&mut self, failed: &Quarantine) {
+        self.reverted.insert(failed.tag.clone(), failed.clone());
+        if self.reverted.len() > REVERTED {
+            let oldest = self.reverted.iter().min_by_key(|(_, failed)| failed.at).map(|(tag, _)| tag.clone());
+            oldest.iter().for_each(|tag| drop(self.reverted.remove(tag)));
+        }
+    }
+
     fn commit(&mut self, committed: &Committed) {
+        // What serves is no failure any more, whatever it was.
+        self.reverted.remove(committed.release.tag.as_str());
         self.first_switch.get_or_insert(committed.at);
         let digest = committed.release.digest.clone();
         self.images.retain(|known| *known != digest);

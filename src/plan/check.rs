@@ -22,6 +22,7 @@ pub fn verify(
     acknowledged: bool,
 ) -> Result<(), String> {
     super::ecs::check::verify(plan, service, snapshot, memory)?;
+    source_is_led_well(plan, service, snapshot, memory)?;
     let none = Vec::new();
     let replicas = match &snapshot.platform.replicas {
         Fact::Seen(replicas) => replicas,
@@ -209,6 +210,44 @@ fn remembered_first(steps: &[&Step], memory: &Memory) -> Result<(), String> {
                 }
             }
             _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The desired state is changed alone and last, only as it is written now, and only to a tag that is known and good.
+fn source_is_led_well(
+    plan: &Plan,
+    service: Option<&Service>,
+    snapshot: &Snapshot,
+    memory: &Memory,
+) -> Result<(), String> {
+    let is_source = |step: &&super::step::PlannedStep| matches!(step.step, Step::Source(_));
+    for (number, stage) in plan.stages.iter().enumerate() {
+        let Some(Step::Source(step)) = stage.iter().find(is_source).map(|it| &it.step) else { continue };
+        let Some(service) = service else { return Err("source: a tag of a service that left the file".to_owned()) };
+        if stage.len() != 1 || number + 1 != plan.stages.len() {
+            return Err("source: a commit that is not alone and last".to_owned());
+        }
+        if step.service != service.name || step.from != service.tag || step.to == step.from {
+            return Err(format!("source: {step} is not from what the file says to something else"));
+        }
+        if memory.paused.is_some() || memory.pin.is_some() || snapshot.source_closed.is_some() {
+            return Err(format!("source: {step} while paused, pinned or closed"));
+        }
+        let listed = snapshot.tags.iter().filter_map(Fact::seen).flatten().any(|it| it.tag == step.to.tag);
+        let mut served = [&memory.committed, &memory.previous].into_iter().flatten().map(|it| &it.release);
+        let known = match &step.to.digest {
+            None => listed || served.any(|it| it.tag == step.to.tag),
+            Some(digest) => served.any(|it| it.tag == step.to.tag && it.digest == *digest),
+        };
+        if !known {
+            return Err(format!("source: {} was never seen", step.to));
+        }
+        let tag = step.to.tag.as_str();
+        let failed = memory.reverted.contains_key(tag) || memory.quarantined.values().any(|it| it.tag == tag);
+        if failed && step.to.digest.is_none() {
+            return Err(format!("source: {tag} failed here"));
         }
     }
     Ok(())

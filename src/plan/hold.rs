@@ -1,6 +1,7 @@
 //! Holds: every reason not to act, each a variant with a sentence a tired operator understands.
 
 mod display;
+mod meaning;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -277,92 +278,37 @@ pub enum Hold {
         /// What is wrong, and where.
         why: Why,
     },
+    /// The tags it follows are not known: it stays as the file says.
+    FollowUnreadable {
+        /// What happened.
+        why: Why,
+    },
+    /// No tag fits what it follows, and the file's does not either.
+    NoTagFits {
+        /// What it follows, as written.
+        policy: String,
+        /// What was found instead.
+        why: Why,
+    },
+    /// A newer tag fits, but failed here.
+    TagSkipped {
+        /// Which.
+        tag: String,
+        /// Why it failed.
+        why: Why,
+    },
+    /// A tag would be committed, and the desired state cannot be written to.
+    SourceClosed {
+        /// Which; none while there is no newer one.
+        tag: Option<String>,
+        /// Why it cannot be written to.
+        why: Why,
+    },
     /// `--detect`: steps are shown, not taken.
     DetectOnly {
         /// How many.
         steps: u32,
     },
-}
-
-impl Hold {
-    /// The stable name of the variant.
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::Paused { .. } => "Paused",
-            Self::AwaitingHealth { .. } => "AwaitingHealth",
-            Self::AwaitingPromotion { .. } => "AwaitingPromotion",
-            Self::Draining { .. } => "Draining",
-            Self::Baking { .. } => "Baking",
-            Self::Quarantined { .. } => "Quarantined",
-            Self::RolledBack { .. } => "RolledBack",
-            Self::RemovalNotAcknowledged { .. } => "RemovalNotAcknowledged",
-            Self::ImageUnresolved { .. } => "ImageUnresolved",
-            Self::ImageMissing { .. } => "ImageMissing",
-            Self::EnvFileMissing { .. } => "EnvFileMissing",
-            Self::PlatformUnreadable { .. } => "PlatformUnreadable",
-            Self::WrongAwsAccount { .. } => "WrongAwsAccount",
-            Self::AwsAccountUnknown { .. } => "AwsAccountUnknown",
-            Self::NotOurs { .. } => "NotOurs",
-            Self::OwnedByAnother { .. } => "OwnedByAnother",
-            Self::NoSparePort { .. } => "NoSparePort",
-            Self::NginxIncludeMissing { .. } => "NginxIncludeMissing",
-            Self::NginxConfigInvalid { .. } => "NginxConfigInvalid",
-            Self::NginxNotRunning => "NginxNotRunning",
-            Self::TrafficUnreadable { .. } => "TrafficUnreadable",
-            Self::ColourUnknown => "ColourUnknown",
-            Self::Conflict { .. } => "Conflict",
-            Self::LossBackoff { .. } => "LossBackoff",
-            Self::DriftReported { .. } => "DriftReported",
-            Self::LastReplicaUnhealthy { .. } => "LastReplicaUnhealthy",
-            Self::Failing { .. } => "Failing",
-            Self::EcsUnreadable { .. } => "EcsUnreadable",
-            Self::EcsServiceMissing { .. } => "EcsServiceMissing",
-            Self::EcsServiceDraining { .. } => "EcsServiceDraining",
-            Self::PlatformOwnsDeployment { .. } => "PlatformOwnsDeployment",
-            Self::TaskDefinitionUnusable { .. } => "TaskDefinitionUnusable",
-            Self::AlarmActive { .. } => "AlarmActive",
-            Self::Steadying { .. } => "Steadying",
-            Self::Canary { .. } => "Canary",
-            Self::DrainingColour { .. } => "DrainingColour",
-            Self::Throttled { .. } => "Throttled",
-            Self::StepFailed { .. } => "StepFailed",
-            Self::PlanRefused { .. } => "PlanRefused",
-            Self::MemoryUnreadable { .. } => "MemoryUnreadable",
-            Self::DetectOnly { .. } => "DetectOnly",
-        }
-    }
-
-    /// When it ends by itself, if it does.
-    pub const fn until(&self) -> Option<Timestamp> {
-        match self {
-            Self::AwaitingHealth { deadline: until, .. }
-            | Self::Draining { until, .. }
-            | Self::Baking { until, .. }
-            | Self::Conflict { until, .. }
-            | Self::LossBackoff { until, .. }
-            | Self::Steadying { until, .. }
-            | Self::Canary { until, .. }
-            | Self::DrainingColour { until, .. }
-            | Self::Throttled { until, .. }
-            | Self::StepFailed { until, .. } => Some(*until),
-            _ => None,
-        }
-    }
-
-    /// Whether the world is on its way by itself: a wait that is part of a rollout going well.
-    pub const fn is_progress(&self) -> bool {
-        matches!(
-            self,
-            Self::AwaitingHealth { .. }
-                | Self::Draining { .. }
-                | Self::Baking { .. }
-                | Self::Steadying { .. }
-                | Self::Canary { .. }
-                | Self::DrainingColour { .. }
-                | Self::EcsServiceDraining { .. }
-                | Self::Throttled { .. }
-        )
-    }
 }
 
 /// The later of two optional moments' opposite: the earliest one that is set.

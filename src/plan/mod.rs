@@ -1,8 +1,8 @@
 //! Floor 1: what to do next. Pure, total, synchronous: no I/O, no clock, no logging, no async.
 //!
 //! [`plan`] is a list of named parts: [`wanted`] says which release is to serve, [`rollout`] decides a target for each
-//! group and for the traffic, [`docker`] and [`traffic`] lower the targets to steps, [`check`] verifies the finished
-//! plan with separate code, [`display`] shows it.
+//! group and for the traffic, [`docker`] and [`traffic`] lower the targets to steps, [`follow`] adds a change of the
+//! desired state itself, [`check`] verifies the finished plan with separate code, [`display`] shows it.
 
 #[cfg(test)]
 mod tests;
@@ -12,6 +12,7 @@ pub mod display;
 pub mod docker;
 pub mod drift;
 pub mod ecs;
+pub mod follow;
 pub mod group;
 pub mod hold;
 pub mod removal;
@@ -125,6 +126,7 @@ pub fn plan(
     plan.holds.extend(strangers(snapshot));
     plan.view.wanted.clone_from(&wanted.file);
     plan.view.serving = serving;
+    follow::extend(&mut plan, service, snapshot, memory, &wanted, now);
     if let Some(paused) = &memory.paused {
         plan.stages.clear();
         plan.holds = vec![Hold::Paused { by: paused.by.clone(), since: paused.at }];

@@ -251,6 +251,8 @@ fn write_change(f: &mut fmt::Formatter<'_>, change: &MemoryChange) -> fmt::Resul
         },
         MemoryChange::Canary(canary) => write!(f, "note canary step {} in force", canary.step + 1),
         MemoryChange::Cleaned(_) => write!(f, "note that the registry is clean"),
+        MemoryChange::Revert(failed) => write!(f, "note that tag {} failed: {}", failed.tag, failed.why),
+        MemoryChange::Unrevert(tag) => write!(f, "let tag {tag} be followed again"),
         MemoryChange::Forget => write!(f, "forget the service"),
     }
 }

@@ -65,7 +65,12 @@ pub fn wanted(service: &Service, snapshot: &Snapshot, memory: &Memory) -> Wanted
         }
         out.changes.push((MemoryChange::Unpin, "the file asks for another release".to_owned()));
     }
-    for old in memory.quarantined.keys().filter(|known| **known != hash) {
+    for (old, failed) in memory.quarantined.iter().filter(|(known, _)| **known != hash) {
+        // Whoever changed the tag, it is not followed back to the one that failed.
+        let is_news = memory.reverted.get(&failed.tag) != Some(failed) && failed.tag != file.tag.as_str();
+        if service.follow.is_some() && is_news {
+            out.changes.push((MemoryChange::Revert(failed.clone()), "the file asks for another tag".to_owned()));
+        }
         out.changes.push((MemoryChange::Release(old.clone()), "the file asks for another release".to_owned()));
     }
     if let Some(quarantine) = memory.quarantined.get(&hash) {

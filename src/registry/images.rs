@@ -1,25 +1,23 @@
-//! The registry port: answers remembered for a while, many askers sharing one question.
+//! The registry port: which way in each host has, and what is remembered of its answers.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 
+use super::answers::Answers;
 use super::batch::Batches;
-use super::clean;
 use super::login::Logins;
 use super::oci::Oci;
 use super::rule::RegistryRule;
+use super::{clean, tags};
 use crate::aws::Shared;
 use crate::model::image::{Digest, Repository, Tag, TagSpec};
-use crate::model::snapshot::{Fact, RegistryImage, Why};
+use crate::model::snapshot::{Fact, RegistryImage, TagSeen, Why};
 use crate::plan::step::{Ensured, RegistryStep};
 use crate::ports::{Clock, Credentials, Registry, StepError};
 
-/// Tags nobody asks for any more are dropped beyond this many.
+/// What nobody asks for any more are dropped beyond this many.
 const KEPT: usize = 1024;
 
 /// What [`Images`] is made from.
@@ -39,22 +37,8 @@ pub struct Images {
     logins: Logins,
     oci: Oci,
     batches: Batches,
-    answers: Mutex<HashMap<(Repository, Tag), Arc<Slot>>>,
-}
-
-/// What is known of one tag.
-#[derive(Default)]
-struct Slot {
-    /// Held while the registry is asked.
-    answer: tokio::sync::Mutex<Option<Known>>,
-    /// How often it was asked: who waited while it was asked takes that answer, whatever it is.
-    asked: AtomicU64,
-}
-
-#[derive(Clone)]
-struct Known {
-    fact: Fact<Digest>,
-    at: Timestamp,
+    digests: Answers<(Repository, Tag), Digest>,
+    tags: Answers<Repository, Vec<TagSeen>>,
 }
 
 impl Images {
@@ -65,17 +49,12 @@ impl Images {
             logins: Logins::new(registries, Arc::clone(&clock), aws),
             oci: Oci::new(Arc::clone(&clock)),
             batches: Batches::default(),
-            answers: Mutex::default(),
+            // A failure is never remembered: when to ask again is the controller's to say.
+            digests: Answers::new(KEPT, false),
+            // A list is many calls: a registry that cannot give it is not asked by every look.
+            tags: Answers::new(KEPT, true),
             clock,
         })
-    }
-
-    fn slot(&self, repository: &Repository, tag: &Tag) -> Arc<Slot> {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        if answers.len() >= KEPT {
-            answers.retain(|_, slot| Arc::strong_count(slot) > 1);
-        }
-        Arc::clone(answers.entry((repository.clone(), tag.clone())).or_default())
     }
 }
 
@@ -85,24 +64,13 @@ impl Registry for Images {
         if let Some(digest) = &tag.digest {
             return Fact::Seen(digest.clone());
         }
-        let slot = self.slot(repository, &tag.tag);
-        let before = slot.asked.load(Ordering::Acquire);
-        let mut answer = slot.answer.lock().await;
-        if let Some(known) = answer.as_ref() {
-            let meanwhile = slot.asked.load(Ordering::Acquire) != before;
-            // A failure is never remembered: when to ask again is the controller's to say.
-            let certain = !matches!(known.fact, Fact::Unreadable(_));
-            if meanwhile || (certain && young(known.at, self.clock.now(), max_age)) {
-                return known.fact.clone();
+        let ask = async {
+            match self.logins.ecr(repository.host()).await {
+                Some(api) => self.batches.resolve(&api, repository, &tag.tag).await,
+                None => self.oci.resolve(repository, &tag.tag, &self.logins).await,
             }
-        }
-        let fact = match self.logins.ecr(repository.host()).await {
-            Some(api) => self.batches.resolve(&api, repository, &tag.tag).await,
-            None => self.oci.resolve(repository, &tag.tag, &self.logins).await,
         };
-        *answer = Some(Known { fact: fact.clone(), at: self.clock.now() });
-        slot.asked.fetch_add(1, Ordering::AcqRel);
-        fact
+        self.digests.get((repository.clone(), tag.tag.clone()), &*self.clock, max_age, ask).await
     }
 
     async fn credentials(&self, repository: &Repository) -> Result<Option<Credentials>, Why> {
@@ -116,6 +84,16 @@ impl Registry for Images {
         }
     }
 
+    async fn tags(&self, repository: &Repository, max_age: Duration) -> Fact<Vec<TagSeen>> {
+        let ask = async {
+            match self.logins.ecr(repository.host()).await {
+                Some(api) => tags::at_ecr(&api, repository).await,
+                None => tags::at_oci(&self.oci, repository, &self.logins).await,
+            }
+        };
+        self.tags.get(repository.clone(), &*self.clock, max_age, ask).await
+    }
+
     async fn perform(&self, step: &RegistryStep) -> Result<Ensured, StepError> {
         let RegistryStep::DeleteImages { account, service: _, repository, digests } = step;
         match self.logins.ecr(repository.host()).await {
@@ -127,8 +105,4 @@ impl Registry for Images {
 
 fn no_ecr(repository: &Repository) -> Why {
     format!("{} is no ECR registry: `ecr.keep` cleans up nothing else", repository.host())
-}
-
-fn young(at: Timestamp, now: Timestamp, max_age: Duration) -> bool {
-    Duration::try_from(now.duration_since(at)).is_ok_and(|age| age < max_age)
 }

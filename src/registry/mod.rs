@@ -1,9 +1,10 @@
-//! Floor 2: images (tag to digest, and credentials for pulls) and the AWS account.
+//! Floor 2: images (tag to digest, the tags of a repository, credentials for pulls) and the AWS account.
 //!
 //! A look asks by HEAD; whatever is not a complete, positive answer is `Unreadable`, never `Absent`. No text of a
 //! registry, and no credential or token, ever gets into a message.
 
 pub mod account;
+mod answers;
 mod batch;
 mod challenge;
 mod clean;
@@ -14,6 +15,7 @@ mod login;
 mod manifest;
 mod oci;
 mod rule;
+mod tags;
 mod token;
 mod words;
 

@@ -1,4 +1,4 @@
-//! One question to a registry of the distribution specification: which digest has this tag?
+//! Questions to a registry of the distribution specification; the one here: which digest has this tag?
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,16 +62,17 @@ impl Clients {
 }
 
 /// What is asked, and of whom.
-struct Question<'a> {
-    tag: &'a Tag,
-    scope: Scope,
-    logins: &'a Logins,
+pub(super) struct Question<'a> {
+    pub(super) url: String,
+    pub(super) accept: &'static str,
+    pub(super) scope: Scope,
+    pub(super) logins: &'a Logins,
 }
 
 /// An answer, and whether it was given to somebody with a password.
-struct Answer {
-    response: Response,
-    known_to_it: bool,
+pub(super) struct Answer {
+    pub(super) response: Response,
+    pub(super) known_to_it: bool,
 }
 
 impl Oci {
@@ -88,7 +89,8 @@ impl Oci {
     /// The digest of `tag`.
     pub(super) async fn resolve(&self, repository: &Repository, tag: &Tag, logins: &Logins) -> Fact<Digest> {
         let scope = (repository.host().to_owned(), repository.path());
-        match self.digest(&Question { tag, scope, logins }).await {
+        let url = format!("{}/v2/{}/manifests/{tag}", rule::base(&scope.0), scope.1);
+        match self.digest(&Question { url, accept: manifest::ACCEPT, scope, logins }).await {
             Ok(fact) => fact,
             Err(why) => Fact::Unreadable(why),
         }
@@ -135,12 +137,11 @@ impl Oci {
     }
 
     /// Asks; when the registry wants to know who asks, asks once more with what it wants.
-    async fn answer(&self, method: Method, question: &Question<'_>) -> Result<Answer, Why> {
-        let (host, path) = &question.scope;
-        let url = format!("{}/v2/{path}/manifests/{}", rule::base(host), question.tag);
+    pub(super) async fn answer(&self, method: Method, question: &Question<'_>) -> Result<Answer, Why> {
+        let (host, _) = &question.scope;
         let request = || -> Result<RequestBuilder, Why> {
             let client = self.client(host)?;
-            Ok(client.request(method.clone(), &url).header(ACCEPT, manifest::ACCEPT))
+            Ok(client.request(method.clone(), &question.url).header(ACCEPT, question.accept))
         };
         let (signed, known_to_it) = self.sign(request()?, question).await?;
         let response = self.send(host, signed).await?;
@@ -241,7 +242,7 @@ fn pause(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Dura
 }
 
 /// The body, refused when it is longer than `largest`.
-async fn body(host: &str, response: Response, largest: usize) -> Result<Vec<u8>, Why> {
+pub(super) async fn body(host: &str, response: Response, largest: usize) -> Result<Vec<u8>, Why> {
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {

@@ -176,7 +176,9 @@ fn syntax_error(error: &serde_yaml::Error) -> YamlError {
         yaml.message = "the file holds more than one document".to_owned();
         yaml.expected = Some("one document, without a `---` between two".to_owned());
     } else if text.contains("cannot start any token") && error.to_string().contains("found character") {
-        yaml.hint = Some("indent with spaces, never with tabs, and quote values that start with @ ` or %".to_owned());
+        yaml.hint = Some("indent with spaces, never with tabs, and quote values that start with @ ` % or >".to_owned());
+    } else if text.contains("expected comment or line break") {
+        yaml.hint = Some("quote values that start with > or |, like `\">=1.4 <2\"`".to_owned());
     } else if text.contains("mapping values are not allowed") {
         yaml.hint = Some("check the indentation, and quote values that contain `: `".to_owned());
     }

@@ -88,6 +88,10 @@ async fn a_real_registry_with_passwords() {
     let moved = push(&format!("http://{host}"), "team/app", "1", "two", Some((USER, PASSWORD))).await;
     assert_ne!(moved, pushed);
     assert_eq!(images.resolve(&repository, &tag("1"), Duration::ZERO).await, Fact::Seen(moved));
+    push(&format!("http://{host}"), "team/app", "1.10.0", "three", Some((USER, PASSWORD))).await;
+    let listed = images.tags(&repository, Duration::ZERO).await;
+    assert_eq!(super::tags::names(&listed), ["1", "1.10.0"]);
+    assert_eq!(images.tags(&nobody, Duration::ZERO).await, Fact::Absent);
     // Who is not let in learns nothing.
     let (images, _dir) = with_password(&host, "wrong-canary", &clock);
     let fact = images.resolve(&repository, &tag("1"), Duration::ZERO).await;
@@ -170,6 +174,12 @@ async fn inside_ministack() {
     let pushed = push(&format!("http://{host}"), "app", "1", "one", login).await;
     assert_eq!(images.resolve(&repository, &tag("1"), Duration::ZERO).await, Fact::Seen(pushed));
     assert_eq!(images.resolve(&repository, &tag("2"), Duration::ZERO).await, Fact::Absent);
+    push(&format!("http://{host}"), "app", "1.10.0", "two", login).await;
+    let listed = images.tags(&repository, Duration::ZERO).await;
+    assert_eq!(super::tags::names(&listed), ["1", "1.10.0"]);
+    assert!(listed.seen().unwrap().iter().all(|it| it.pushed_at.is_some()), "{listed:?}");
+    let nobody = Repository::new(&format!("{host}/other")).unwrap();
+    assert_eq!(images.tags(&nobody, Duration::ZERO).await, Fact::Absent);
 
     let sts = Sts::new(std::sync::Arc::new(WallClock), holdfast::aws::identity::Identities::new());
     let guard = AwsGuard { account: None, region: Some("ap-northeast-2".to_owned()) };

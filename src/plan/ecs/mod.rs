@@ -40,7 +40,7 @@ use super::rollout::{self, Decision, GroupTarget, Situation, TrafficSeen, Traffi
 use super::step::PlannedStep;
 use super::step::ecs::{EcsTarget, Realm};
 use super::wanted::{Wanted, wanted};
-use super::{Plan, guard};
+use super::{Plan, follow, guard};
 
 /// Everything the lowering reads.
 #[derive(Debug, Clone, Copy)]
@@ -160,6 +160,7 @@ pub fn plan(
     };
     plan.view.wanted.clone_from(&wanted.file);
     plan.view.serving = facts.serving;
+    follow::extend(&mut plan, service, snapshot, memory, &wanted, now);
     if let Some(paused) = &memory.paused {
         plan.stages.clear();
         plan.holds = vec![Hold::Paused { by: paused.by.clone(), since: paused.at }];

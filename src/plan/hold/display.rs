@@ -107,6 +107,15 @@ impl fmt::Display for Hold {
             Self::MemoryUnreadable { why } => {
                 write!(f, "nothing is done: what is remembered of it cannot be read: {why}")
             }
+            Self::FollowUnreadable { why } => write!(f, "it stays at the tag of the file: {why}"),
+            Self::NoTagFits { policy, why } => write!(f, "no tag fits {policy}: {why}"),
+            Self::TagSkipped { tag, why } => write!(
+                f,
+                "{tag} is newer and fits, but it failed here: {why}; a newer one is followed, or `holdfast retry` tries it \
+                 once more"
+            ),
+            Self::SourceClosed { tag: Some(tag), why } => write!(f, "tag {tag} cannot be committed: {why}"),
+            Self::SourceClosed { tag: None, why } => write!(f, "no tag can be committed: {why}"),
             Self::DetectOnly { steps } => write!(f, "--detect: {} left undone", counted(*steps, "step")),
         }
     }

@@ -33,6 +33,12 @@ pub(crate) struct World {
     pub(crate) leaving: bool,
     pub(crate) loaded: bool,
     pub(crate) registry: Fact<()>,
+    /// What the tag of the file resolves to in place of its own digest: it was pushed again.
+    pub(crate) moved: Option<Digest>,
+    /// What the registry lists.
+    pub(crate) tags: Option<Fact<Vec<TagSeen>>>,
+    /// Why the desired state cannot be written to.
+    pub(crate) closed: Option<String>,
     /// Tags whose replicas answer badly.
     pub(crate) bad_tags: BTreeSet<String>,
     pub(crate) gone: bool,
@@ -94,6 +100,13 @@ pub(crate) fn service(tag: &str, replicas: u32) -> Service {
     }
 }
 
+/// `tags`, each pushed a minute after the one before.
+pub(crate) fn listed(tags: &[&str]) -> Vec<TagSeen> {
+    let pushed = |minute: usize| Timestamp::from_second(i64::try_from(60 * minute).unwrap()).unwrap();
+    let seen = |(n, tag): (usize, &&str)| TagSeen { tag: Tag::new(tag).unwrap(), pushed_at: Some(pushed(n)) };
+    tags.iter().enumerate().map(seen).collect()
+}
+
 struct Health_;
 impl Health_ {
     fn default_for_tests() -> crate::model::desired::Health {
@@ -124,6 +137,9 @@ impl World {
             leaving: false,
             loaded: true,
             registry: Fact::Seen(()),
+            moved: None,
+            tags: None,
+            closed: None,
             bad_tags: BTreeSet::new(),
             gone: false,
             acknowledged: false,
@@ -165,6 +181,21 @@ impl World {
         BTreeSet::from([Worker { pid, started_ms: self.generation }])
     }
 
+    fn resolved(&self, registry: &Fact<()>) -> Fact<Digest> {
+        match registry {
+            Fact::Seen(()) => {
+                Fact::Seen(self.moved.clone().unwrap_or_else(|| digest_of(self.service.tag.tag.as_str())))
+            }
+            Fact::Absent => Fact::Absent,
+            Fact::Unreadable(why) => Fact::Unreadable(why.clone()),
+        }
+    }
+
+    /// The registry lists these tags, each pushed a minute after the one before.
+    pub(crate) fn lists(&mut self, tags: &[&str]) {
+        self.tags = Some(Fact::Seen(listed(tags)));
+    }
+
     pub(crate) fn snapshot(&self) -> Snapshot {
         let file = match &self.file {
             None => Fact::Absent,
@@ -185,10 +216,9 @@ impl World {
                 .collect::<Vec<_>>()
         };
         Snapshot {
-            image: match &self.registry {
-                Fact::Seen(()) => Fact::Seen(digest_of(self.service.tag.tag.as_str())),
-                Fact::Absent => Fact::Absent,
-                Fact::Unreadable(why) => Fact::Unreadable(why.clone()),
+            image: match (&self.registry, &self.service.tag.digest) {
+                (_, Some(pinned)) => Fact::Seen(pinned.clone()),
+                (registry, None) => self.resolved(registry),
             },
             env_file: None,
             aws_account: None,
@@ -213,8 +243,8 @@ impl World {
             ecs: None,
             alb: None,
             repository: None,
-            tags: None,
-            source_closed: None,
+            tags: self.tags.clone(),
+            source_closed: self.closed.clone(),
         }
     }
 

@@ -14,10 +14,10 @@ use super::{FIRST_ANSWER, Sandbox};
 use crate::model::desired::{AwsGuard, Check};
 use crate::model::env_file::EnvVariables;
 use crate::model::hash::sha256_hex;
-use crate::model::image::{Digest, Repository, TagSpec};
+use crate::model::image::{Digest, Repository, Tag, TagSpec};
 use crate::model::names::ServiceName;
 use crate::model::release::EnvFileVersion;
-use crate::model::snapshot::{Fact, Health, RegistryImage, ReplicaState, Why};
+use crate::model::snapshot::{Fact, Health, RegistryImage, ReplicaState, TagSeen, Why};
 use crate::plan::step::{Ensured, RegistryStep};
 use crate::ports::{Account, Credentials, EnvFiles, Probe, ProbeTarget, Registry, StepError};
 
@@ -33,6 +33,7 @@ impl Registry for Sandbox {
         if tag.tag.as_str().contains("missing") {
             return Fact::Absent;
         }
+        self.list(repository, &tag.tag);
         let digest = digest_of(repository, &tag.tag);
         if is_bad(tag.tag.as_str()) {
             self.state().ecs.bad.extend(digest.clone());
@@ -46,6 +47,15 @@ impl Registry for Sandbox {
 
     async fn images(&self, _repository: &Repository) -> Fact<Vec<RegistryImage>> {
         Fact::Seen(Vec::new())
+    }
+
+    async fn tags(&self, repository: &Repository, _max_age: Duration) -> Fact<Vec<TagSeen>> {
+        let state = self.state();
+        if state.outage {
+            return Fact::Unreadable(OUTAGE.to_owned());
+        }
+        let of_it = state.pushed.iter().filter(|((of, _), _)| of == repository);
+        Fact::Seen(of_it.map(|((_, tag), at)| TagSeen { tag: tag.clone(), pushed_at: Some(*at) }).collect())
     }
 
     async fn perform(&self, _step: &RegistryStep) -> Result<Ensured, StepError> {
@@ -110,6 +120,17 @@ impl Probe for Sandbox {
 }
 
 impl Sandbox {
+    /// `docker push REPOSITORY:TAG`.
+    pub fn push(&self, repository: &Repository, tag: &Tag) {
+        self.list(repository, tag);
+        self.wake(None, &format!("push {repository}:{tag}"));
+    }
+
+    fn list(&self, repository: &Repository, tag: &Tag) {
+        let now = self.clock.now();
+        self.state().pushed.entry((repository.clone(), tag.clone())).or_insert(now);
+    }
+
     /// The first answer of a replica arrives.
     fn answer(&self, service: &ServiceName, id: &str, started: Timestamp) {
         let now = self.clock.now();

@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) containers: BTreeMap<String, Container>,
     pub(super) images: BTreeSet<(Repository, Digest)>,
     pub(super) kept: BTreeSet<(ServiceName, Digest)>,
+    /// Every tag anybody asked for or pushed, and when first: what the registry lists.
+    pub(super) pushed: BTreeMap<(Repository, Tag), Timestamp>,
     pub(super) nginx: Nginx,
     /// Verdicts by service and container id, with the run they are on.
     pub(super) verdicts: HashMap<ServiceName, BTreeMap<String, (Timestamp, Health)>>,
@@ -46,6 +48,7 @@ impl State {
             containers: BTreeMap::new(),
             images: BTreeSet::new(),
             kept: BTreeSet::new(),
+            pushed: BTreeMap::new(),
             nginx: Nginx::new(now),
             verdicts: HashMap::new(),
             leases: HashMap::new(),

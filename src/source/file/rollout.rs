@@ -20,7 +20,7 @@ section! {
         "drain" drain: Time,
         /// How long the old colour stays warm; default 1m.
         "bake" bake: Time,
-        /// `rollback` (default) or `hold`.
+        /// `rollback` (default), `hold`, or `revert`: the last good tag is committed too.
         "onFailure" on_failure: OnFailureText,
         /// From the start to the end of a rollout; default 10m.
         "progressDeadline" progress_deadline: Time,

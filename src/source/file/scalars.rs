@@ -104,7 +104,9 @@ scalar! {
     /// `promote:`.
     PromoteText, "`auto` or `manual`", {"enum": ["auto", "manual"]};
     /// `onFailure:`.
-    OnFailureText, "`rollback` or `hold`", {"enum": ["rollback", "hold"]};
+    OnFailureText, "`rollback`, `hold` or `revert`", {"enum": ["rollback", "hold", "revert"]};
+    /// `follow.order:`.
+    TagOrderText, "`numeric`, `alphabetical` or `newest`", {"enum": ["numeric", "alphabetical", "newest"]};
     /// `drift.mode:`.
     ModeText, "`enforce` or `detect`", {"enum": ["enforce", "detect"]};
     /// A field of `drift.ignore:`.

@@ -5,7 +5,7 @@ use super::ecs::{RawAlb, RawEcr, RawEcs};
 use super::given::section;
 use super::health::RawHealth;
 use super::rollout::{RawDrift, RawRollout};
-use super::scalars::{ColourText, Image, Later, Replicas, TagText, Text};
+use super::scalars::{ColourText, Image, Later, Replicas, TagOrderText, TagText, Text};
 
 section! {
     /// One service.
@@ -33,7 +33,7 @@ section! {
         /// A second release on the idle colour.
         "preview" preview: Later,
         /// Image automation.
-        "follow" follow: Later,
+        "follow" follow: RawFollow,
         /// Registry clean-up.
         "ecr" ecr: RawEcr,
         /// How it runs on ECS.
@@ -42,6 +42,18 @@ section! {
         "renamedFrom" renamed_from: Later,
         /// Not here: EventBridge Scheduler or systemd timers do this.
         "schedule" schedule: Later,
+    }
+}
+
+section! {
+    /// Image automation: which tags are committed by themselves.
+    RawFollow {
+        /// The highest version in a range: `>=1.4 <2`, `~1.4`, `1.x`, `^1 || ^2`.
+        "semver" semver: Text,
+        /// An expression for the whole tag; its first group, where it has one, is what is ordered.
+        "regex" regex: Text,
+        /// With `regex`: `numeric` (default), `alphabetical` or `newest`.
+        "order" order: TagOrderText,
     }
 }
 

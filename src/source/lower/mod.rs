@@ -3,6 +3,7 @@
 mod across;
 mod docker;
 mod ecs;
+mod follow;
 mod health;
 mod rollout;
 mod service;
@@ -215,7 +216,7 @@ fn lower_services(
     }
 }
 
-/// The defaults that fit a service: it names its own health check, its own spelling of the colour.
+/// The defaults that fit a service: it names its own health check, tags to follow, and spelling of the colour.
 fn defaults_for(defaults: &RawService, written: &RawService) -> RawService {
     let mut defaults = defaults.clone();
     if let (Given::Value(theirs), Given::Value(own)) = (&mut defaults.health, &written.health)
@@ -223,6 +224,9 @@ fn defaults_for(defaults: &RawService, written: &RawService) -> RawService {
     {
         (theirs.http, theirs.tcp, theirs.grpc) = (Given::Missing, Given::Missing, Given::Missing);
         (theirs.container, theirs.running) = (Given::Missing, Given::Missing);
+    }
+    if written.follow.is_given() {
+        defaults.follow = Given::Missing;
     }
     if written.active_colour.is_given() || written.active_color.is_given() {
         (defaults.active_colour, defaults.active_color) = (Given::Missing, Given::Missing);

@@ -120,14 +120,10 @@ fn canary(scope: &mut Scope<'_, '_>, service: &RawService, raw: &RawRollout) -> 
 }
 
 fn on_failure(scope: &mut Scope<'_, '_>, raw: &RawRollout) -> OnFailure {
-    if raw.on_failure.get().is_some_and(|text| text.0 == "revert") {
-        scope.error(&["rollout", "onFailure"], "`onFailure: revert` is not available yet").hint =
-            Some("use `rollback`".to_owned());
-        return OnFailure::Rollback;
-    }
     let on_failure = scope.take(&["rollout", "onFailure"], &raw.on_failure, |text| match text {
         "rollback" => Some(OnFailure::Rollback),
         "hold" => Some(OnFailure::Hold),
+        "revert" => Some(OnFailure::Revert),
         _ => None,
     });
     on_failure.unwrap_or(OnFailure::Rollback)

@@ -11,7 +11,7 @@ use crate::source::file::service::RawService;
 use crate::source::report::Scope;
 use crate::source::scalar;
 
-use super::{Beside, HostRules, docker, ecs, health, rollout, text};
+use super::{Beside, HostRules, docker, ecs, follow, health, rollout, text};
 
 /// `written` is the service alone, `merged` with the defaults of its file.
 pub(super) fn lower(
@@ -39,6 +39,7 @@ pub(super) fn lower(
     let rollout = rollout::lower(scope, written, merged, strategy);
     let drift = rollout::drift(scope, merged.drift.get());
     let ecr_keep = ecs::ecr_keep(scope, merged.ecr.get());
+    let follow = follow::lower(scope, merged.follow.get(), docker.pull);
     if on_ecs {
         check_ecs(scope, written, merged, strategy, &rollout);
     } else {
@@ -64,13 +65,12 @@ pub(super) fn lower(
         drift,
         aws: aws.cloned(),
         ecr_keep,
-        follow: None,
+        follow,
     })
 }
 
 fn refuse_later(scope: &mut Scope<'_, '_>, raw: &RawService) {
     scope.later(&["preview"], &raw.preview);
-    scope.later(&["follow"], &raw.follow);
     scope.later(&["renamedFrom"], &raw.renamed_from);
     if raw.schedule.is_given() {
         scope.error(&["schedule"], "`schedule` is not something holdfast does").hint =

@@ -6,6 +6,7 @@ mod aws;
 
 mod colours;
 mod drift;
+mod follow;
 mod life;
 mod property;
 mod refused;

@@ -11,7 +11,7 @@ use crate::model::desired::{Service, SourceRevision, Strategy};
 use crate::model::ecs::{AlbTraffic, Ecs};
 use crate::model::image::{Digest, Repository, Tag};
 use crate::model::memory::Memory;
-use crate::model::snapshot::{Fact, PlatformSeen, RegistryImage, Snapshot};
+use crate::model::snapshot::{Fact, PlatformSeen, RegistryImage, Snapshot, TagSeen};
 use crate::plan::step::{Step, revision};
 use crate::plan::{Plan, check, display, plan, plan_removal};
 use crate::ports::StepError;
@@ -38,6 +38,7 @@ pub(super) struct World {
     pub(super) registry: Fact<()>,
     pub(super) account: Option<Fact<String>>,
     pub(super) images: Option<Fact<Vec<RegistryImage>>>,
+    pub(super) tags: Option<Fact<Vec<TagSeen>>>,
     pub(super) gone: bool,
     pub(super) acknowledged: bool,
     pub(super) log: Vec<String>,
@@ -95,6 +96,7 @@ impl World {
             registry: Fact::Seen(()),
             account: None,
             images: None,
+            tags: None,
             gone: false,
             acknowledged: false,
             log: Vec::new(),
@@ -177,10 +179,11 @@ impl World {
     }
 
     pub(super) fn snapshot(&mut self) -> Snapshot {
-        let image = match &self.registry {
-            Fact::Seen(()) => Fact::Seen(digest_of(self.service.tag.tag.as_str())),
-            Fact::Absent => Fact::Absent,
-            Fact::Unreadable(why) => Fact::Unreadable(why.clone()),
+        let image = match (&self.registry, &self.service.tag.digest) {
+            (_, Some(pinned)) => Fact::Seen(pinned.clone()),
+            (Fact::Seen(()), None) => Fact::Seen(digest_of(self.service.tag.tag.as_str())),
+            (Fact::Absent, None) => Fact::Absent,
+            (Fact::Unreadable(why), None) => Fact::Unreadable(why.clone()),
         };
         let place = match self.memory.committed.as_ref().and_then(|it| it.place.clone()).filter(|_| self.gone) {
             Some(place) => place,
@@ -202,7 +205,7 @@ impl World {
                 let committed = self.memory.committed.as_ref().map(|it| it.at);
                 self.memory.attempt.is_none() && committed.is_some() && self.memory.cleaned_after != committed
             }),
-            tags: None,
+            tags: self.tags.clone(),
             source_closed: None,
         }
     }
@@ -262,7 +265,7 @@ impl World {
             Step::Ecs(step) => drop(self.aws.perform(step)?),
             Step::Alb(step) => drop(self.aws.weigh(step)),
             Step::Registry(step) => self.aws.calls.push(step.to_string()),
-            Step::Source(_) => self.aws.calls.push(step.to_string()),
+            Step::Source(step) => self.service.tag = step.to.clone(),
             Step::Platform(_) | Step::Traffic(_) => panic!("this world has no Docker host: {step}"),
         }
         Ok(())

@@ -1,0 +1,239 @@
+//! The one change of the desired state a plan may end with: the newer tag a service follows, or the way back to the last
+//! good one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::desired::{OnFailure, Service};
+use crate::model::follow::{Fit, Follow, Place, TagOrder};
+use crate::model::image::TagSpec;
+use crate::model::memory::{Committed, Memory, MemoryChange, Quarantine};
+use crate::model::snapshot::{Fact, Snapshot, TagSeen};
+use crate::model::words::counted;
+
+use super::Plan;
+use super::hold::{Hold, after};
+use super::step::{PlannedStep, SourceStep, Step};
+use super::wanted::Wanted;
+
+/// A rollout has at least this long before a newer tag takes its place: as long as tags are not asked for again.
+const PACE: Duration = Duration::from_secs(60);
+
+/// What is to be committed.
+struct Move {
+    to: TagSpec,
+    /// For people, without a full stop.
+    because: String,
+    /// The rest of the commit's message.
+    more: String,
+}
+
+/// Adds the change as the plan's last stage, or why there is none.
+pub fn extend(
+    plan: &mut Plan,
+    service: &Service,
+    snapshot: &Snapshot,
+    memory: &Memory,
+    wanted: &Wanted,
+    now: Timestamp,
+) {
+    // A person's rollback stands until a person says otherwise.
+    if memory.paused.is_some() || memory.pin.is_some() || is_turning(plan) {
+        return;
+    }
+    let followed = service.follow.as_ref().and_then(|policy| {
+        let (found, holds) = newer(policy, service, snapshot, memory);
+        plan.holds.extend(holds);
+        found.filter(|_| !is_young(memory, now))
+    });
+    let found = followed.or_else(|| back(service, memory, wanted).filter(|_| is_at_rest(plan)));
+    if let Some(why) = &snapshot.source_closed {
+        if found.is_some() || service.follow.is_some() {
+            let tag = found.map(|found| found.to.to_string());
+            plan.holds.push(Hold::SourceClosed { tag, why: why.clone() });
+        }
+        return;
+    }
+    let Some(Move { to, because, more }) = found else { return };
+    if plan.view.stage.is_empty() {
+        plan.view.stage = format!("committing tag {to}");
+    }
+    // Remembered first: once the file asks for another release, its quarantine ends.
+    if let Some(failed) = failed_now(service, memory, wanted)
+        && memory.reverted.get(&failed.tag) != Some(failed)
+    {
+        let led_away = format!("the file is led on to {to}");
+        plan.remember(vec![(MemoryChange::Revert(failed.clone()), led_away)]);
+    }
+    let why = format!("{because}.{more}");
+    let step = SourceStep { service: service.name.clone(), from: service.tag.clone(), to, why };
+    plan.stage(vec![PlannedStep { step: Step::Source(step), because }]);
+}
+
+/// A rollout begins or is given up in this very plan: what is remembered is not what will be.
+fn is_turning(plan: &Plan) -> bool {
+    plan.steps().any(|it| {
+        matches!(
+            &it.step,
+            Step::Remember(MemoryChange::Attempt(_) | MemoryChange::Quarantine(..) | MemoryChange::Unpin)
+        )
+    })
+}
+
+/// The world itself has gone back: nothing is left to do or on its way.
+fn is_at_rest(plan: &Plan) -> bool {
+    plan.stages.is_empty() && !plan.holds.iter().any(|it| it.is_progress() || matches!(it, Hold::Failing { .. }))
+}
+
+fn is_young(memory: &Memory, now: Timestamp) -> bool {
+    memory.attempt.as_ref().is_some_and(|attempt| now < after(attempt.started_at, PACE))
+}
+
+/// Why the release of the file failed, if it did.
+fn failed_now<'a>(service: &Service, memory: &'a Memory, wanted: &Wanted) -> Option<&'a Quarantine> {
+    let hash = wanted.file.as_ref().filter(|_| wanted.quarantined)?.hash();
+    memory.quarantined.get(&hash).filter(|failed| failed.tag == service.tag.tag.as_str())
+}
+
+/// A tag that fits, and where it stands.
+type Placed<'a> = (Place, &'a TagSeen);
+
+/// The tag to follow, and what is to be said where there is none.
+fn newer(policy: &Follow, service: &Service, snapshot: &Snapshot, memory: &Memory) -> (Option<Move>, Vec<Hold>) {
+    let seen = match &snapshot.tags {
+        Some(Fact::Seen(seen)) if !seen.is_empty() => seen,
+        other => return (None, vec![Hold::FollowUnreadable { why: unlisted(service, other.as_ref()) }]),
+    };
+    let (placed, unordered) = sorted(policy, service, seen);
+    let failed = memory.failed_tags();
+    let mut holds = Vec::new();
+    let now = place_of_file(policy, service, seen);
+    if placed.is_empty() && (unordered > 0 || now == Fit::No) && !matches!(now, Fit::At(_)) {
+        holds.push(Hold::NoTagFits { policy: policy.to_string(), why: none_fits(policy, seen.len(), unordered) });
+        return (None, holds);
+    }
+    // Whether it would be a step forward, and whether there is something to go forward from.
+    let (is_newer, fits): (Box<dyn Fn(&Place) -> bool>, bool) = match now {
+        Fit::At(now) => (Box::new(move |place| *place > now), true),
+        // It matches and nobody says when it was pushed: it may have been a moment ago.
+        Fit::Unordered if is_newest(policy) => (Box::new(|_| false), true),
+        Fit::Unordered | Fit::No => (Box::new(|_| true), false),
+    };
+    let best = placed.iter().rev().find(|(_, it)| !failed.contains_key(it.tag.as_str()));
+    let chosen = best.filter(|(place, _)| is_newer(place));
+    holds.extend(skipped(service, &placed, &failed, chosen, &is_newer));
+    if best.is_none() && !fits {
+        let why = format!(
+            "every one that does failed here; {} is the newest",
+            placed.last().map_or("", |it| it.1.tag.as_str())
+        );
+        holds.push(Hold::NoTagFits { policy: policy.to_string(), why });
+    }
+    let found = chosen.map(|(_, it)| {
+        let from = &service.tag.tag;
+        let mut because = format!("{} is the newest tag that fits {policy}", it.tag);
+        if !fits {
+            because.push_str(&format!("; {from} does not fit"));
+        } else if let Some(why) = failed.get(from.as_str()) {
+            because.push_str(&format!("; {from} failed: {}", why.why));
+        }
+        let more = format!(" It is a tag of {}.", service.image);
+        Move { to: TagSpec { tag: it.tag.clone(), digest: None }, because, more }
+    });
+    (found, holds)
+}
+
+fn unlisted(service: &Service, tags: Option<&Fact<Vec<TagSeen>>>) -> String {
+    match tags {
+        Some(Fact::Unreadable(why)) => why.clone(),
+        Some(Fact::Absent) => format!("{} does not exist at its registry", service.image),
+        Some(Fact::Seen(_)) => format!("{} has no tag", service.image),
+        None => format!("nobody asked for the tags of {}", service.image),
+    }
+}
+
+/// The tags that fit, the one to follow last, and how many match that cannot be ordered.
+fn sorted<'a>(policy: &Follow, service: &Service, seen: &'a [TagSeen]) -> (Vec<Placed<'a>>, usize) {
+    let mut unordered = 0;
+    let mut placed: Vec<Placed<'a>> = Vec::new();
+    for it in seen {
+        match policy.fit(it) {
+            Fit::At(place) => placed.push((place, it)),
+            Fit::Unordered => unordered += 1,
+            Fit::No => {}
+        }
+    }
+    // Of one version in two spellings the one the file uses: `v1.5.0` after `v1.4.0`.
+    let spelt = |it: &TagSeen| it.tag.as_str().starts_with('v') == service.tag.tag.as_str().starts_with('v');
+    placed.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| spelt(x).cmp(&spelt(y))).then_with(|| x.tag.cmp(&y.tag)));
+    (placed, unordered)
+}
+
+/// Where the tag of the file stands; when it was pushed is known only where it is listed.
+fn place_of_file(policy: &Follow, service: &Service, seen: &[TagSeen]) -> Fit {
+    let tag = &service.tag.tag;
+    let pushed_at = seen.iter().find(|it| it.tag == *tag).and_then(|it| it.pushed_at);
+    policy.fit(&TagSeen { tag: tag.clone(), pushed_at })
+}
+
+const fn is_newest(policy: &Follow) -> bool {
+    matches!(policy, Follow::Regex { order: TagOrder::Newest, .. })
+}
+
+fn none_fits(policy: &Follow, all: usize, unordered: usize) -> String {
+    match policy {
+        Follow::Regex { order: TagOrder::Newest, .. } if unordered > 0 => format!(
+            "{} of {all} match, and the registry does not say when they were pushed; `order: newest` needs Amazon ECR, \
+             elsewhere order by a number in the tag",
+            unordered
+        ),
+        Follow::Regex { .. } if unordered > 0 => format!(
+            "{} of {all} match, and what is ordered is no number; put the number in a group, or use `order: alphabetical`",
+            unordered
+        ),
+        Follow::Semver(_) | Follow::Regex { .. } => {
+            format!("its repository has {}, and none does", counted(all, "tag"))
+        }
+    }
+}
+
+/// The newest tag that would be followed had it not failed.
+fn skipped(
+    service: &Service,
+    placed: &[Placed<'_>],
+    failed: &BTreeMap<&str, &Quarantine>,
+    chosen: Option<&Placed<'_>>,
+    is_newer: &dyn Fn(&Place) -> bool,
+) -> Option<Hold> {
+    let (place, last) = placed.last()?;
+    let why = failed.get(last.tag.as_str())?;
+    let ahead = is_newer(place) && chosen.is_none_or(|(chosen, _)| chosen < place) && last.tag != service.tag.tag;
+    ahead.then(|| Hold::TagSkipped { tag: last.tag.to_string(), why: why.why.clone() })
+}
+
+/// `onFailure: revert`: the way back, once something else serves in place of what the file asks for.
+fn back(service: &Service, memory: &Memory, wanted: &Wanted) -> Option<Move> {
+    if service.rollout.on_failure != OnFailure::Revert {
+        return None;
+    }
+    let failed = failed_now(service, memory, wanted)?;
+    // Somebody wrote it back after it had failed: then it is theirs to take out again.
+    if memory.reverted.get(&failed.tag).is_some_and(|before| before.at != failed.at) {
+        return None;
+    }
+    let file = wanted.file.as_ref()?;
+    let Committed { release: good, .. } = memory.committed.as_ref()?;
+    let is_good = !memory.quarantined.contains_key(&good.hash()) && good.repository.same_as(&service.image);
+    let same_tag = good.tag == file.tag;
+    // What failed is something else than the image: another tag would not mend it.
+    if !is_good || (same_tag && good.digest == file.digest) {
+        return None;
+    }
+    let moved = same_tag || memory.failed_tags().contains_key(good.tag.as_str());
+    let to = TagSpec { tag: good.tag.clone(), digest: moved.then(|| good.digest.clone()) };
+    let because = format!("{} failed: {}", failed.tag, failed.why);
+    let more = format!(" {} served before it and serves again.", good.tag);
+    (to != service.tag).then_some(Move { to, because, more })
+}
