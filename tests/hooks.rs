@@ -9,7 +9,7 @@
 
 mod fakes;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -76,6 +76,7 @@ struct Site {
 }
 
 async fn site(secret: Option<&str>) -> Site {
+    logged();
     let world = Arc::new(World::default());
     let (edits, inner) = source(vec![state("r1", [service("api", "one", 1)], &[])]);
     let told = Arc::new(Told { inner, looks: Mutex::default(), rewinds: Mutex::default() });
@@ -397,7 +398,20 @@ async fn people_may_make_it_look_again_and_accept_a_rewind() {
     assert_eq!((rewinds.len(), rewinds[0].1.as_str()), (2, "a holder of the token"));
 }
 
-/// Everything logged on this thread.
+/// Everything logged by this process: a subscriber of one thread misses what another one registered first.
+fn logged() -> Log {
+    static LOG: OnceLock<Log> = OnceLock::new();
+    let start = || {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+        subscriber.with_writer(move || writer.clone()).init();
+        log
+    };
+    LOG.get_or_init(start).clone()
+}
+
+/// What was logged.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -413,11 +427,7 @@ impl std::io::Write for Log {
 
 #[tokio::test]
 async fn the_secret_comes_out_nowhere() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let log = logged();
     let mut answers = String::new();
     for secret in [CANARY, SIGNING] {
         let (site, body) = (site(Some(secret)).await, "{}");
