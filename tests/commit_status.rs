@@ -9,12 +9,13 @@
 
 #[path = "commit_status/host.rs"]
 mod host;
+#[path = "commit_status/log.rs"]
+mod log;
 #[path = "commit_status/program.rs"]
 mod program;
 
 mod fakes;
 
-use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use holdfast::ports::SourceUpdate;
 use holdfast::source::settings::GitSettings;
 use holdfast::source::settings::git::{GitStatus, Host as Kind};
 use host::{Host, reply, within};
+use log::Log;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -248,36 +250,6 @@ async fn a_limit_is_waited_out() {
     let waited = asked[limited + 1].at - asked[limited].at;
     assert!((Duration::from_secs(2)..Duration::from_secs(10)).contains(&waited), "{waited:?}");
     told.end().await;
-}
-
-/// What the log says on this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// Everything, until the guard goes.
-    fn start() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
 }
 
 #[tokio::test]
