@@ -211,6 +211,7 @@ fn could_not_run(error: &RunError) -> Failure {
     match error {
         RunError::Memory(why) => Failure::from_words("could not read the durable memory", why),
         RunError::Rejected(why) => Failure::new("the desired state is not valid").because(why.clone()),
+        RunError::Unreadable(why) => Failure::from_words("could not read the desired state", why),
     }
 }
 

@@ -37,6 +37,9 @@ pub enum RunError {
     /// `--once` found no valid desired state.
     #[error("{0}")]
     Rejected(Why),
+    /// `--once` could not read the desired state.
+    #[error("{0}")]
+    Unreadable(Why),
 }
 
 /// How a run with `--once` ended.
@@ -94,8 +97,10 @@ impl Controller {
         shutdown: CancellationToken,
     ) -> Result<OnceEnd, RunError> {
         let update = self.core.source.read().await;
-        if let SourceUpdate::Rejected { why, .. } | SourceUpdate::Unreadable(why) = update {
-            return Err(RunError::Rejected(why));
+        match update {
+            SourceUpdate::Rejected { why, .. } => return Err(RunError::Rejected(why)),
+            SourceUpdate::Unreadable(why) => return Err(RunError::Unreadable(why)),
+            SourceUpdate::Accepted(_) | SourceUpdate::Unchanged => {}
         }
         let (updates, edits) = mpsc::channel(1);
         // The channel is empty and holds one.
