@@ -154,6 +154,13 @@ if len(policy["Statement"]) != len(statements):
 size = len(re.sub(r"\s", "", json.dumps(policy)))
 if size > 6144:
     sys.exit(f"error: the policy has {size} characters, 6144 are allowed")
+
+# What `plan` may do: the statements of the policy that only read, word for word.
+reads = lambda action: re.match(r"[a-z]+:(BatchGet|Describe|Get|List)", action)
+expected = [statement for statement in policy["Statement"] if all(map(reads, statement["Action"]))]
+if json.loads(pathlib.Path("deploy/iam/holdfast-plan.json").read_text())["Statement"] != expected:
+    sys.exit("error: deploy/iam/holdfast-plan.json is not what only reads in holdfast-ecs.json")
+print(f"check-deploy: the policy of plan has the {len(expected)} statements that only read")
 print(f"check-deploy: the policy allows {len(allowed)} listed actions in {len(statements)} statements, and the template the same")
 PY
 }

@@ -3,7 +3,8 @@
 #
 # It runs in a checkout of the desired-state repository, on the branch to push to. `holdfast set` makes the edit where
 # it is installed; elsewhere awk does, and refuses what it does not understand. When somebody else pushed first, the
-# edit is made again on what is there now: nothing is ever merged or forced.
+# edit is made again on what is there now: nothing is ever merged or forced. A step's output `commit` is the commit with
+# the tag.
 set -euo pipefail
 
 tries=${BUMP_TRIES:-6}
@@ -95,16 +96,21 @@ commit() {
     git diff --quiet -- "$folder" || git commit --quiet -m "$service: tag $tag" -- "$folder"
 }
 
+# For the job that waits until it is live.
+tell() {
+    echo "$1"
+    [ -z "${GITHUB_OUTPUT:-}" ] || echo "commit=$(git rev-parse HEAD)" >>"$GITHUB_OUTPUT"
+    exit 0
+}
+
 for ((try = 1; try <= tries; try++)); do
     before=$(git rev-parse HEAD)
     commit
     if [ "$(git rev-parse HEAD)" = "$before" ]; then
-        echo "$service: tag $tag is there already"
-        exit 0
+        tell "$service: tag $tag is there already"
     fi
     if git push --quiet origin "HEAD:refs/heads/$branch"; then
-        echo "$service: tag $tag pushed as $(git rev-parse --short HEAD)"
-        exit 0
+        tell "$service: tag $tag pushed as $(git rev-parse --short HEAD)"
     fi
     echo "bump-tag: the push was refused, try $try of $tries" >&2
     # Two jobs that collide once should not do so again.

@@ -45,8 +45,7 @@ pub async fn read_once(
     let scratch = tempfile::Builder::new().prefix("holdfast-").tempdir().map_err(|error| {
         format!("no temporary folder could be made: {error}\n  hint: set TMPDIR to a folder that can be written")
     })?;
-    let remote =
-        Remote { url: settings.url.clone(), branch: settings.branch.clone(), access: settings.access.clone() };
+    let remote = Remote { url: settings.url.clone(), branch: settings.branch.clone(), access: settings.access.clone() };
     let mirror = Mirror::new(scratch.path(), remote);
     let words = |error: crate::git::GitError| error.to_string();
     let id = match commit {
