@@ -128,3 +128,37 @@ fn watch_as_settled(core: &Core, name: &ServiceName, outcome: &Outcome) {
         core.edges.probe.watch(name, observe::targets(outcome.order.wanted.service(), true, replicas));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::image::{Tag, TagSpec};
+    use crate::model::memory::MemoryChange as Change;
+    use crate::plan::step::{RegistryStep, SourceStep};
+
+    fn planned(step: Step) -> Vec<PlannedStep> {
+        vec![PlannedStep { step, because: "of it".into() }]
+    }
+
+    fn held_back(last: Step) -> Plan {
+        let hold = Hold::StepFailed { step: last.to_string(), why: "no".into(), until: jiff::Timestamp::UNIX_EPOCH };
+        let blocked = Blocked { step: last.to_string(), hold, until: Instant::now() };
+        let stages = vec![planned(Step::Remember(Change::EndAttempt)), planned(last)];
+        let mut plan = Plan { stages, ..Plan::default() };
+        hold_back(&mut plan, &blocked);
+        assert_eq!(plan.holds.len(), 1);
+        plan
+    }
+
+    #[test]
+    fn what_is_remembered_for_a_step_waits_with_it_and_never_for_a_commit() {
+        let service = ServiceName::new("api").unwrap();
+        let tag = |text: &str| TagSpec { tag: Tag::new(text).unwrap(), digest: None };
+        let (from, to, why) = (tag("1"), tag("2"), String::new());
+        let commit = Step::Source(SourceStep { service: service.clone(), from, to, why });
+        assert_eq!(held_back(commit).stages, [planned(Step::Remember(Change::EndAttempt))]);
+        let repository = crate::model::image::Repository::new("app").unwrap();
+        let delete = RegistryStep::DeleteImages { account: None, service, repository, digests: Vec::new() };
+        assert_eq!(held_back(Step::Registry(delete)).stages, [] as [Vec<PlannedStep>; 0]);
+    }
+}

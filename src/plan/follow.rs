@@ -97,6 +97,27 @@ fn failed_now<'a>(service: &Service, memory: &'a Memory, wanted: &Wanted) -> Opt
     memory.quarantined.get(&hash).filter(|failed| failed.tag == service.tag.tag.as_str())
 }
 
+/// What a tag has to come after.
+#[derive(PartialEq)]
+enum Floor {
+    /// The tag of the file.
+    Above(Place),
+    /// No tag is known to come after it.
+    Stay,
+    /// The tag of the file does not fit: any that does is better.
+    None,
+}
+
+impl Floor {
+    fn lets(&self, place: &Place) -> bool {
+        match self {
+            Self::Above(floor) => place > floor,
+            Self::Stay => false,
+            Self::None => true,
+        }
+    }
+}
+
 /// A tag that fits, and where it stands.
 type Placed<'a> = (Place, &'a TagSeen);
 
@@ -114,16 +135,16 @@ fn newer(policy: &Follow, service: &Service, snapshot: &Snapshot, memory: &Memor
         holds.push(Hold::NoTagFits { policy: policy.to_string(), why: none_fits(policy, seen.len(), unordered) });
         return (None, holds);
     }
-    // Whether it would be a step forward, and whether there is something to go forward from.
-    let (is_newer, fits): (Box<dyn Fn(&Place) -> bool>, bool) = match now {
-        Fit::At(now) => (Box::new(move |place| *place > now), true),
+    let floor = match now {
+        Fit::At(now) => Floor::Above(now),
         // It matches and nobody says when it was pushed: it may have been a moment ago.
-        Fit::Unordered if is_newest(policy) => (Box::new(|_| false), true),
-        Fit::Unordered | Fit::No => (Box::new(|_| true), false),
+        Fit::Unordered if is_newest(policy) => Floor::Stay,
+        Fit::Unordered | Fit::No => Floor::None,
     };
+    let fits = floor != Floor::None;
     let best = placed.iter().rev().find(|(_, it)| !failed.contains_key(it.tag.as_str()));
-    let chosen = best.filter(|(place, _)| is_newer(place));
-    holds.extend(skipped(service, &placed, &failed, chosen, &is_newer));
+    let chosen = best.filter(|(place, _)| floor.lets(place));
+    holds.extend(skipped(service, &placed, &failed, chosen, &floor));
     if best.is_none() && !fits {
         let why = format!(
             "every one that does failed here; {} is the newest",
@@ -205,11 +226,11 @@ fn skipped(
     placed: &[Placed<'_>],
     failed: &BTreeMap<&str, &Quarantine>,
     chosen: Option<&Placed<'_>>,
-    is_newer: &dyn Fn(&Place) -> bool,
+    floor: &Floor,
 ) -> Option<Hold> {
     let (place, last) = placed.last()?;
     let why = failed.get(last.tag.as_str())?;
-    let ahead = is_newer(place) && chosen.is_none_or(|(chosen, _)| chosen < place) && last.tag != service.tag.tag;
+    let ahead = floor.lets(place) && chosen.is_none_or(|(chosen, _)| chosen < place) && last.tag != service.tag.tag;
     ahead.then(|| Hold::TagSkipped { tag: last.tag.to_string(), why: why.why.clone() })
 }
 

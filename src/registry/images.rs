@@ -70,7 +70,7 @@ impl Registry for Images {
                 None => self.oci.resolve(repository, &tag.tag, &self.logins).await,
             }
         };
-        self.digests.get((repository.clone(), tag.tag.clone()), &*self.clock, max_age, ask).await
+        self.digests.get((repository.clone(), tag.tag.clone()), &*self.clock, max_age, Box::pin(ask)).await
     }
 
     async fn credentials(&self, repository: &Repository) -> Result<Option<Credentials>, Why> {
@@ -91,7 +91,7 @@ impl Registry for Images {
                 None => tags::at_oci(&self.oci, repository, &self.logins).await,
             }
         };
-        self.tags.get(repository.clone(), &*self.clock, max_age, ask).await
+        self.tags.get(repository.clone(), &*self.clock, max_age, Box::pin(ask)).await
     }
 
     async fn perform(&self, step: &RegistryStep) -> Result<Ensured, StepError> {
