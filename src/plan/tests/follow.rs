@@ -1,20 +1,21 @@
 //! The rules of following and reverting tags, each as a transcript, and that neither ever flaps.
 
 use insta::assert_snapshot;
-use proptest::prelude::*;
 
-use super::world::{World, digest_of, listed, service};
+use super::world::{World, digest_of, listed, name, service};
+use crate::model::colour::Group;
 use crate::model::desired::OnFailure;
 use crate::model::follow::{Follow, TagOrder};
 use crate::model::image::{Tag, TagSpec};
 use crate::model::memory::{Memory, MemoryChange, Paused, Pin, Quarantine};
 use crate::model::names::ServiceName;
-use crate::model::release::ReleaseHash;
-use crate::model::snapshot::{Fact, TagSeen};
+use crate::model::snapshot::{Fact, Health, TagSeen};
 use crate::plan::check::verify;
 use crate::plan::hold::Hold;
 use crate::plan::step::{PlannedStep, SourceStep, Step};
 use crate::plan::{Plan, display};
+
+mod property;
 
 const RANGE: &str = ">=1.4 <2";
 
@@ -235,6 +236,21 @@ fn a_tag_that_was_pushed_again_is_reverted_to_the_digest_that_served() {
 }
 
 #[test]
+fn a_release_that_fails_during_the_bake_is_reverted_once_the_switch_back_is_over() {
+    let mut world = World::settled("v1", 1);
+    world.service.rollout.on_failure = OnFailure::Revert;
+    world.tag("v2");
+    world.run();
+    let now = world.now;
+    world.replica("api-green-1").health = Health::Unhealthy(now, "GET / answered 500".to_owned());
+    let log = world.run();
+    let at = |what: &str| log.find(what).unwrap_or_else(|| panic!("no {what} in\n{log}"));
+    assert!(at("commit v1 on blue") < at("commit api: tag v2 -> v1"), "{log}");
+    assert_eq!((world.service.tag.to_string(), world.serving()), ("v1".to_owned(), vec![name(Group::Blue, 1)]));
+    assert_eq!(reasons(&world.plan()), [""; 0]);
+}
+
+#[test]
 fn what_another_tag_would_not_mend_is_not_reverted() {
     // The image is the same, the variables are not.
     let mut world = World::settled("v1", 1);
@@ -312,83 +328,4 @@ fn failed_tags_are_remembered_and_the_oldest_are_let_go_of() {
     }
     assert_eq!(memory.reverted.len(), 64);
     assert!(memory.reverted.contains_key("1.99.0") && !memory.reverted.contains_key("1.35.0"));
-}
-
-fn policies() -> impl Strategy<Value = Follow> {
-    let range = prop_oneof![Just(">=1.1 <2"), Just("*"), Just("~1.2 || ^2"), Just(">=1.2.0-rc.1")];
-    let order = prop_oneof![Just(TagOrder::Numeric), Just(TagOrder::Alphabetical), Just(TagOrder::Newest)];
-    let pattern = prop_oneof![Just("v?[0-9.]+"), Just("b-([0-9]+)"), Just("[^-]+-([0-9]+)-?.*"), Just(".*")];
-    prop_oneof![
-        range.prop_map(|it| Follow::semver(it).unwrap()),
-        (pattern, order).prop_map(|(pattern, order)| Follow::regex(pattern, order).unwrap()),
-    ]
-}
-
-fn tag() -> impl Strategy<Value = String> {
-    prop_oneof![
-        4 => "v?[12]\\.[0-3]\\.[0-2](-rc\\.[12])?",
-        2 => "b-[0-9]{1,3}",
-        1 => "[a-c]-[0-9]{1,2}-[a-c]",
-        1 => Just("latest".to_owned()),
-    ]
-}
-
-fn seen_tag() -> impl Strategy<Value = TagSeen> {
-    (tag(), proptest::option::of(0i64..50)).prop_map(|(tag, at)| TagSeen {
-        tag: Tag::new(&tag).unwrap(),
-        pushed_at: at.map(|at| jiff::Timestamp::from_second(at).unwrap()),
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_failed_tag_is_never_followed_and_a_followed_one_stays(
-        policy in policies(),
-        file in tag(),
-        tags in proptest::collection::vec(seen_tag(), 0..12),
-        reverted in proptest::collection::vec(tag(), 0..6),
-        quarantined in proptest::option::of(tag()),
-    ) {
-        let mut world = World::settled(&file, 1);
-        world.service.follow = Some(policy);
-        let mut seen: Vec<TagSeen> = tags;
-        seen.sort_by(|a, b| a.tag.cmp(&b.tag));
-        seen.dedup_by(|a, b| a.tag == b.tag);
-        world.tags = Some(Fact::Seen(seen));
-        let why = |tag: &String| Quarantine { why: "500".into(), at: world.now, tag: tag.clone() };
-        let failed: Vec<String> = reverted.iter().chain(&quarantined).cloned().collect();
-        let changes: Vec<MemoryChange> = reverted.iter().map(|tag| MemoryChange::Revert(why(tag)))
-            .chain(quarantined.iter().map(|tag| MemoryChange::Quarantine(ReleaseHash("v1:0000000000000000".to_owned()), why(tag))))
-            .collect();
-        changes.iter().for_each(|change| world.memory.apply(change));
-        // `World::plan` verifies each; a few turns are enough to come to rest.
-        for _ in 0..6 {
-            for step in world.plan().steps() {
-                if let Step::Source(step) = &step.step {
-                    prop_assert!(!failed.contains(&step.to.tag.to_string()), "{step}");
-                }
-            }
-            if !world.turn() {
-                break;
-            }
-            // Only the desired state is of interest here: what it asks for serves at once.
-            world = settled_at(world);
-        }
-        prop_assert!(commits(&world.plan()).is_empty(), "{}", shown(&world));
-        prop_assert!(!world.turn(), "{}", shown(&world));
-    }
-}
-
-/// The world once everything under way has come to its end.
-fn settled_at(mut world: World) -> World {
-    let tags = world.tags.take();
-    let follow = world.service.follow.take();
-    world.run();
-    world.after(3600);
-    world.run();
-    world.tags = tags;
-    world.service.follow = follow;
-    world
 }
