@@ -107,7 +107,7 @@ pub(crate) fn lock(settings: &Settings, kind: Kind) -> Result<Lock, Failure> {
 /// When the durable memory cannot be opened.
 pub(crate) fn build(settings: &Settings, kind: Kind, wakes: &Wakes) -> Result<Built, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
-    let source = source_of(settings, &clock);
+    let (source, write_back) = source_of(settings, &clock);
     let edges = match kind {
         Kind::Real => real(settings, open(&settings.state_dir)?, wakes, clock),
         Kind::Sandbox => {
@@ -122,19 +122,23 @@ pub(crate) fn build(settings: &Settings, kind: Kind, wakes: &Wakes) -> Result<Bu
             sandbox(open(&dir)?, wakes, clock)
         }
     };
-    Ok(Built { edges, source })
+    Ok(Built { edges: Edges { write_back, ..edges }, source })
 }
 
-/// The folder or the branch the desired state is read from.
-fn source_of(settings: &Settings, clock: &Arc<dyn Clock>) -> Arc<dyn Source> {
+/// The folder or the branch the desired state is read from, and how the controller itself changes it.
+fn source_of(settings: &Settings, clock: &Arc<dyn Clock>) -> (Arc<dyn Source>, Arc<dyn WriteBack>) {
     match &settings.git {
-        Some(git) => Arc::new(GitSource::new(GitOptions {
-            settings: git.clone(),
-            folder: settings.state_dir.join("git"),
-            rules: settings.rules(),
-            clock: Arc::clone(clock),
-        })),
-        None => Arc::new(Folder::new(settings.source.clone(), settings.rules(), Arc::clone(clock))),
+        Some(git) => {
+            let source = Arc::new(GitSource::new(GitOptions {
+                settings: git.clone(),
+                folder: settings.state_dir.join("git"),
+                rules: settings.rules(),
+                clock: Arc::clone(clock),
+            }));
+            let writer = source.writer();
+            (source, writer)
+        }
+        None => (Arc::new(Folder::new(settings.source.clone(), settings.rules(), Arc::clone(clock))), closed()),
     }
 }
 

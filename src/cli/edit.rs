@@ -71,7 +71,10 @@ fn shown(service: &Service, key: &str) -> Option<String> {
 }
 
 /// The file that has `service`, and its text.
-fn file_of(path: &Path, service: &ServiceName) -> Result<(PathBuf, String), Failure> {
+///
+/// # Errors
+/// When none has, or one cannot be read.
+pub(crate) fn file_of(path: &Path, service: &ServiceName) -> Result<(PathBuf, String), Failure> {
     let unreadable = |path: &Path, error| Failure::new(format!("could not read {}", path.display())).because(error);
     let mut files = vec![path.to_owned()];
     if path.is_dir() {
@@ -92,7 +95,10 @@ fn file_of(path: &Path, service: &ServiceName) -> Result<(PathBuf, String), Fail
 }
 
 /// Beside it first, then in its place: a reader sees the old file or the new one, and its mode stays.
-fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn replace(file: &Path, text: &str) -> std::io::Result<()> {
     // Through a link, so that the link stays.
     let file = file.canonicalize()?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();

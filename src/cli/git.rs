@@ -1,58 +1,284 @@
-//! One edited file of a checkout, committed and pushed.
+//! One edited file of a checkout, committed and pushed with the user's own git: their hooks, identity and credentials.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
 
+use crate::git::commit::{TRIES, pause};
+use crate::git::{GitError, Trouble};
+
+use super::edit::{self, Edited};
 use super::failure::Failure;
 use super::out;
 
-/// Commits `file` and nothing else, on the branch that is checked out.
-///
-/// # Errors
-/// When git refuses; the file stays edited.
-pub(crate) async fn commit(file: &Path, subject: &str, body: Option<&str>) -> Result<(), Failure> {
-    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    git(file, &["add", "--", name]).await?;
-    let mut args = vec!["commit", "--quiet", "-m", subject];
-    if let Some(body) = body {
-        args.extend(["-m", body]);
-    }
-    // `--only`: whatever else is staged stays out of this commit.
-    args.extend(["--only", "--", name]);
-    git(file, &args).await?;
-    out::line("committed")
+/// Variables that would lead git elsewhere than to the checkout of the file: a hook of another repository has them.
+const ELSEWHERE: [&str; 9] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+];
+
+/// What is committed, and how far it goes.
+pub(crate) struct Publish<'a> {
+    /// The body of the message.
+    pub(crate) body: &'a str,
+    /// Whether it is pushed.
+    pub(crate) push: bool,
 }
 
-/// Pushes the branch that is checked out to where it comes from.
-///
-/// # Errors
-/// When git refuses; the commit stays.
-pub(crate) async fn push(file: &Path) -> Result<(), Failure> {
-    git(file, &["push"]).await?;
-    out::line("pushed")
+impl Publish<'_> {
+    /// Edits and commits; with `push` until the upstream has it. `find` names the file as it is now, `edit` edits it
+    /// and returns what it did and the subject of the commit.
+    ///
+    /// # Errors
+    /// When git refuses; nothing of anybody is lost then.
+    pub(crate) async fn run(
+        &self,
+        find: impl Fn() -> Result<PathBuf, Failure>,
+        edit: impl Fn() -> Result<(Edited, String), Failure>,
+    ) -> Result<(), Failure> {
+        for tried in 1..=TRIES {
+            let checkout = Checkout::open(&find()?).await?;
+            let upstream = if self.push { Some(checkout.upstream().await?) } else { None };
+            let (edited, subject) = edit()?;
+            let made = if edited.changes.is_empty() {
+                None
+            } else {
+                Some(checkout.commit(&edited, &subject, self.body).await?)
+            };
+            let Some(upstream) = upstream else { return Ok(()) };
+            if made.is_none() && tried == 1 && checkout.catch_up(&upstream).await? {
+                // So it was in an older commit; what is there now may be another.
+                continue;
+            }
+            match checkout.push(&upstream).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.trouble == Trouble::Overtaken => {
+                    tokio::time::sleep(pause(tried)).await;
+                    checkout.take_back(made.as_deref(), &upstream).await?;
+                }
+                Err(error) => return Err(not_pushed(&error)),
+            }
+        }
+        Err(Failure::new(format!("somebody else pushed first, {TRIES} times in a row"))
+            .because("nothing of this edit is left in the checkout")
+            .try_this("run it again"))
+    }
 }
 
-async fn git(file: &Path, args: &[&str]) -> Result<(), Failure> {
-    let folder = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let what = format!("could not run `git {}`", args.first().unwrap_or(&""));
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(folder)
-        .args(args)
-        .stdin(Stdio::null())
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .output()
-        .await
-        .map_err(|error| Failure::new(what.clone()).because(error).try_this("is git installed?"))?;
-    if output.status.success() {
-        return Ok(());
+/// Where the branch is pushed to.
+struct Upstream {
+    remote: String,
+    /// `refs/heads/main`.
+    branch: String,
+}
+
+/// The checkout that has the file.
+struct Checkout {
+    /// The file's folder.
+    folder: PathBuf,
+    /// Its name in it.
+    name: PathBuf,
+    file: PathBuf,
+    /// The branch that is checked out.
+    branch: String,
+    /// Its commit, in full.
+    head: String,
+    /// What the file says in it.
+    text: String,
+}
+
+impl Checkout {
+    /// Makes sure that an edit of `file` can be one commit.
+    async fn open(file: &Path) -> Result<Self, Failure> {
+        let wrong = |why: &str, hint: String| {
+            Failure::new(format!("{} cannot be committed", file.display())).because(why.to_owned()).try_this(hint)
+        };
+        let real = file.canonicalize().map_err(|error| wrong(&error.to_string(), "does it exist?".to_owned()))?;
+        let folder = real.parent().unwrap_or_else(|| Path::new("/")).to_owned();
+        let name = PathBuf::from(real.file_name().unwrap_or_default());
+        let mut it = Self { folder, name, file: real, branch: String::new(), head: String::new(), text: String::new() };
+        match it.git(&["rev-parse", "--is-inside-work-tree"]).await {
+            Ok(said) if said == "true" => {}
+            Err(error) if error.trouble == Trouble::NotInstalled => return Err(failure(file, &error)),
+            Err(error) if error.said.contains("dubious ownership") => return Err(failure(file, &error)),
+            _ => return Err(wrong("it is in no git checkout", "name a checkout with --path".to_owned())),
+        }
+        it.branch = it
+            .git(&["symbolic-ref", "--quiet", "--short", "HEAD"])
+            .await
+            .map_err(|_| wrong("no branch is checked out (detached HEAD)", "`git switch BRANCH` first".to_owned()))?;
+        it.head = it
+            .git(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])
+            .await
+            .map_err(|_| wrong("there is no commit yet", "commit the file as it is first".to_owned()))?;
+        let is_unmerged = !it.git(&["ls-files", "--unmerged"]).await.map_err(|error| failure(file, &error))?.is_empty();
+        if is_unmerged || it.git(&["rev-parse", "--verify", "--quiet", "MERGE_HEAD"]).await.is_ok() {
+            return Err(wrong("a merge is under way", "finish it, or `git merge --abort`".to_owned()));
+        }
+        let args = ["ls-files", "--error-unmatch", "--"].map(OsStr::new);
+        if it.run(args.into_iter().chain([it.name.as_os_str()])).await.is_err() {
+            let hint = format!("`git add {}` and commit it as it is first", file.display());
+            return Err(wrong("git does not track it", hint));
+        }
+        // Another edit of the same file would slip into the commit.
+        let args = ["diff", "--quiet", "--no-ext-diff", "HEAD", "--"].map(OsStr::new);
+        if it.run(args.into_iter().chain([it.name.as_os_str()])).await.is_err() {
+            let hint = format!("commit them, or `git restore --staged --worktree {}`", file.display());
+            return Err(wrong("it has changes that are not committed", hint));
+        }
+        for who in ["GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"] {
+            it.git(&["var", who]).await.map_err(|_| {
+                let hint = "`git config user.name NAME` and `git config user.email ADDRESS`".to_owned();
+                wrong("git does not know who commits", hint)
+            })?;
+        }
+        it.text = std::fs::read_to_string(&it.file)
+            .map_err(|error| wrong(&error.to_string(), "can you read it?".to_owned()))?;
+        Ok(it)
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let said = if said.is_empty() { String::from_utf8_lossy(&output.stdout).trim().to_owned() } else { said };
-    Err(Failure::new(what).because(said).try_this(format!("{} itself is edited and stays so", file.display())))
+
+    /// Commits the file and nothing else; the commit's id. When git refuses, the file is as it was.
+    async fn commit(&self, edited: &Edited, subject: &str, body: &str) -> Result<String, Failure> {
+        let args = ["commit", "--quiet", "-m", subject, "-m", body, "--only", "--"].map(OsStr::new);
+        // `--only`: whatever else is staged stays out of this commit.
+        if let Err(error) = self.run(args.into_iter().chain([self.name.as_os_str()])).await {
+            let back = edit::replace(&self.file, &self.text);
+            let what = match back {
+                Ok(()) => format!("could not commit; {} is as it was", edited.file.display()),
+                Err(_) => format!("could not commit; {} stays edited", edited.file.display()),
+            };
+            return Err(Failure::from_words(what, &error.to_string()));
+        }
+        out::line("committed")?;
+        self.git(&["rev-parse", "--verify", "HEAD"]).await.map_err(|error| failure(&edited.file, &error))
+    }
+
+    async fn upstream(&self) -> Result<Upstream, Failure> {
+        let key = |what: &str| format!("branch.{}.{what}", self.branch);
+        let remote = self.git(&["config", "--get", &key("remote")]).await;
+        let branch = self.git(&["config", "--get", &key("merge")]).await;
+        match (remote, branch) {
+            (Ok(remote), Ok(branch)) => Ok(Upstream { remote, branch }),
+            _ => Err(Failure::new(format!("the branch {} cannot be pushed", self.branch))
+                .because("it has no upstream")
+                .try_this(format!("`git push --set-upstream origin {}` once", self.branch))),
+        }
+    }
+
+    /// Pushes the branch as it is now.
+    async fn push(&self, upstream: &Upstream) -> Result<(), GitError> {
+        self.git(&["push", "--quiet", &upstream.remote, &format!("HEAD:{}", upstream.branch)]).await?;
+        // Where our words cannot be written, the next ones cannot either.
+        let _ = out::line("pushed");
+        Ok(())
+    }
+
+    /// Fetches; the upstream's commit.
+    async fn fetch(&self, upstream: &Upstream) -> Result<String, Failure> {
+        let failed = |error| failure(&self.file, &error);
+        self.git(&["fetch", "--quiet", &upstream.remote, &upstream.branch]).await.map_err(failed)?;
+        self.git(&["rev-parse", "--verify", "FETCH_HEAD^{commit}"]).await.map_err(failed)
+    }
+
+    async fn is_ancestor(&self, old: &str, new: &str) -> bool {
+        self.git(&["merge-base", "--is-ancestor", old, new]).await.is_ok()
+    }
+
+    /// Moves on to the upstream when it is ahead and this branch has nothing of its own; whether it did.
+    async fn catch_up(&self, upstream: &Upstream) -> Result<bool, Failure> {
+        let theirs = self.fetch(upstream).await?;
+        if theirs == self.head || !self.is_ancestor(&self.head, &theirs).await {
+            return Ok(false);
+        }
+        self.move_to(&theirs, &self.head).await?;
+        Ok(true)
+    }
+
+    /// Takes our commit `made` back and moves on to the upstream, if nothing else is lost by that.
+    async fn take_back(&self, made: Option<&str>, upstream: &Upstream) -> Result<(), Failure> {
+        let theirs = self.fetch(upstream).await?;
+        match made {
+            Some(made) if self.is_ancestor(&self.head, &theirs).await => self.move_to(&theirs, made).await,
+            _ => Err(self.others_ahead()),
+        }
+    }
+
+    fn others_ahead(&self) -> Failure {
+        Failure::new("the push came too late, and this branch has other commits that are not pushed")
+            .because(format!("the upstream of {} has moved on; nothing is lost here", self.branch))
+            .try_this("`git pull --rebase`, then `git push`")
+    }
+
+    /// Like a switch to `theirs`, but the branch comes along: what is edited or staged stays so, and where it is in the
+    /// way nothing happens.
+    async fn move_to(&self, theirs: &str, ours: &str) -> Result<(), Failure> {
+        let failed = |error: GitError| {
+            Failure::from_words(
+                "the push came too late, and what others pushed could not be taken in",
+                &error.to_string(),
+            )
+            .try_this("commit or stash what is edited here; `git pull --rebase`, then `git push`")
+        };
+        // Files that were only touched are in nobody's way; its exit code speaks of edited ones.
+        let _ = self.git(&["update-index", "-q", "--refresh"]).await;
+        self.git(&["read-tree", "-m", "-u", ours, theirs]).await.map_err(failed)?;
+        let reason = "holdfast: on to what others pushed";
+        self.git(&["update-ref", "-m", reason, "HEAD", theirs, ours]).await.map_err(failed).map(|_| ())
+    }
+
+    async fn git(&self, args: &[&str]) -> Result<String, GitError> {
+        self.run(args.iter().map(OsStr::new)).await
+    }
+
+    /// Runs git in the file's folder; what it wrote, trimmed.
+    async fn run<'a>(&self, args: impl IntoIterator<Item = &'a OsStr>) -> Result<String, GitError> {
+        let args: Vec<&OsStr> = args.into_iter().collect();
+        let verb = args.first().map(|verb| verb.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut command = Command::new("git");
+        for name in ELSEWHERE {
+            command.env_remove(name);
+        }
+        command.arg("-C").arg(&self.folder).arg("--literal-pathspecs").args(args).stdin(Stdio::null());
+        // What git says is read by us; nobody is there to answer a prompt.
+        command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0");
+        let output = command.output().await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => GitError {
+                verb: verb.clone(),
+                said: error.to_string(),
+                code: None,
+                trouble: Trouble::NotInstalled,
+                hint: Some("install git (`apt-get install git`)"),
+            },
+            _ => GitError::of(&verb, &error.to_string(), None),
+        })?;
+        let out = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if output.status.success() {
+            return Ok(out);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(GitError::of(&verb, if said.trim().is_empty() { &out } else { &said }, output.status.code()))
+    }
+}
+
+fn not_pushed(error: &GitError) -> Failure {
+    let what = "could not push the commit; it stays in this checkout";
+    let failure = Failure::from_words(what, &error.to_string());
+    match error.hint {
+        // A checkout has none of the settings of `holdfast.yaml`.
+        Some(hint) if !hint.contains("`git.") => failure,
+        _ => failure.try_this("`git push` when the cause is gone, or `git reset --keep HEAD~1` to take it back"),
+    }
+}
+
+fn failure(file: &Path, error: &GitError) -> Failure {
+    Failure::from_words(format!("{} cannot be committed", file.display()), &error.to_string())
 }

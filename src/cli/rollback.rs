@@ -9,7 +9,7 @@ use crate::model::status::ServiceStatus;
 
 use super::client::Client;
 use super::failure::{Exit, Failure};
-use super::{Surroundings, act, edges, edit, git, out, set, status};
+use super::{Surroundings, act, edges, edit, git, set, status};
 
 /// Arguments of `rollback`.
 #[derive(Debug, Args)]
@@ -26,7 +26,8 @@ pub(crate) struct RollbackArgs {
     /// Write the previous tag into the file and commit it, in place of a pin.
     #[arg(long)]
     commit: bool,
-    /// Push that commit; implies --commit.
+    /// Push that commit to the upstream of the branch; implies --commit. When somebody else pushed first, the edit is
+    /// made again on theirs.
     #[arg(long)]
     push: bool,
     /// The folder of the desired state, or the file [default: `source` of holdfast.yaml].
@@ -48,13 +49,10 @@ pub(crate) async fn run(args: &RollbackArgs, around: &Surroundings) -> Result<Ex
     let tag = previous_tag(name, found.as_ref())?;
     let settings = edges::settings(around)?;
     let path = args.path.as_ref().unwrap_or(&settings.source);
-    let edited = edit::set(path, name, &[("tag".to_owned(), tag)], &settings)?;
-    let subject = set::subject(name, &edited);
-    out::line(format!("{subject} ({})", edited.file.display()))?;
-    git::commit(&edited.file, &subject, Some(&format!("Rolled back by {}.", act::user()))).await?;
-    if args.push {
-        git::push(&edited.file).await?;
-    }
+    let changes = [("tag".to_owned(), tag)];
+    let body = format!("Rolled back by {}.", act::user());
+    let publish = git::Publish { body: &body, push: args.push };
+    publish.run(|| Ok(edit::file_of(path, name)?.0), || set::edit(path, name, &changes, &settings)).await?;
     Ok(Exit::Fine)
 }
 

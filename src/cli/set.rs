@@ -1,13 +1,15 @@
 //! `holdfast set`: edits the desired state in place, comments and layout kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
 
 use crate::model::names::ServiceName;
-use clap::Args;
+use crate::source::settings::Settings;
 
 use super::edit::{self, Edited};
 use super::failure::{Exit, Failure};
-use super::{Surroundings, edges, git, out};
+use super::{Surroundings, act, edges, git, out};
 
 /// Arguments of `set`.
 #[derive(Debug, Args)]
@@ -30,7 +32,8 @@ pub(crate) struct SetArgs {
     /// Commit the file with git: only this file, on the branch that is checked out.
     #[arg(long)]
     commit: bool,
-    /// Push that commit; implies --commit.
+    /// Push that commit to the upstream of the branch; implies --commit. When somebody else pushed first, the edit is
+    /// made again on theirs.
     #[arg(long)]
     push: bool,
 }
@@ -49,24 +52,38 @@ fn pair(text: &str) -> Result<(String, String), String> {
 pub(crate) async fn run(args: &SetArgs, around: &Surroundings) -> Result<Exit, Failure> {
     let settings = edges::settings(around)?;
     let path = args.path.as_ref().unwrap_or(&settings.source);
-    let edited = edit::set(path, &args.service, &args.changes, &settings)?;
-    let subject = subject(&args.service, &edited);
-    if edited.changes.is_empty() {
-        out::line(format!("{}: already so in {}", args.service, edited.file.display()))?;
-    } else {
-        out::line(format!("{subject} ({})", edited.file.display()))?;
+    let once = || edit(path, &args.service, &args.changes, &settings);
+    if !args.commit && !args.push {
+        return once().map(|_| Exit::Fine);
     }
-    if (args.commit || args.push) && !edited.changes.is_empty() {
-        git::commit(&edited.file, &subject, None).await?;
-    }
-    if args.push {
-        git::push(&edited.file).await?;
-    }
+    let body = format!("Set by {}.", act::user());
+    let publish = git::Publish { body: &body, push: args.push };
+    publish.run(|| Ok(edit::file_of(path, &args.service)?.0), once).await?;
     Ok(Exit::Fine)
 }
 
+/// Edits and says what that changed; with the subject of a commit.
+///
+/// # Errors
+/// When the edit would make the file invalid: it is left as it was.
+pub(crate) fn edit(
+    path: &Path,
+    service: &ServiceName,
+    changes: &[(String, String)],
+    settings: &Settings,
+) -> Result<(Edited, String), Failure> {
+    let edited = edit::set(path, service, changes, settings)?;
+    let subject = subject(service, &edited);
+    if edited.changes.is_empty() {
+        out::line(format!("{service}: already so in {}", edited.file.display()))?;
+    } else {
+        out::line(format!("{subject} ({})", edited.file.display()))?;
+    }
+    Ok((edited, subject))
+}
+
 /// `SERVICE: tag OLD -> NEW, replicas 1 -> 2`.
-pub(crate) fn subject(service: &ServiceName, edited: &Edited) -> String {
+fn subject(service: &ServiceName, edited: &Edited) -> String {
     let changes: Vec<String> = edited
         .changes
         .iter()

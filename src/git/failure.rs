@@ -35,20 +35,29 @@ pub struct GitError {
     pub hint: Option<&'static str>,
 }
 
+impl GitError {
+    /// What `git VERB` said when it failed, judged.
+    pub fn of(verb: &str, said: &str, code: Option<i32>) -> Self {
+        let said = scrubbed(said, "", None);
+        let (trouble, hint) = judge(&said);
+        Self { verb: verb.to_owned(), said: last_lines(&said), code, trouble, hint }
+    }
+}
+
 pub(super) fn scrubbed(said: &str, url: &str, token: Option<&str>) -> String {
     let mut said = said.replace(url, &names::without_password(url));
     if let Some(token) = token {
         said = said.replace(token, "***");
     }
     // A server may repeat an address with a password in it (a redirect).
-    let words = said.split(' ').map(names::without_password).collect::<Vec<_>>();
-    words.join(" ")
+    said.split_inclusive(char::is_whitespace).map(names::without_password).collect()
 }
 
 /// The complaints that matter stand last; what a server's own hook printed comes before them.
 pub(super) fn last_lines(said: &str) -> String {
-    let noise = |line: &&str| !line.is_empty() && !line.starts_with("hint:") && !line.starts_with("Please make sure");
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(noise).collect();
+    let noise = ["hint:", "Please make sure", "error: failed to push some refs", "To "];
+    let telling = |line: &&str| !matches!(*line, "" | "remote:") && !noise.iter().any(|it| line.starts_with(it));
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(telling).collect();
     let last = lines[lines.len().saturating_sub(4)..].join("; ");
     let plain: String = last.chars().filter(|c| !c.is_control()).take(400).collect();
     if plain.is_empty() { "it did not say why".to_owned() } else { plain }
@@ -58,8 +67,37 @@ pub(super) fn last_lines(said: &str) -> String {
 const NOT_GIVEN: &str = "the server gives out no such commit: is it pushed, and to this repository? Some servers give \
                          out only the newest commit of a branch";
 
+/// A hook or a rule of the host said no: pushing again changes nothing.
+const NOT_TAKEN: &str =
+    "a rule of the repository refuses the push (a protected branch, a hook): let this key or token by";
+
+/// What became of a pushed ref, from git's own line about it: what a server's hooks print (`remote: …`) may say
+/// anything, and does not tell a race.
+fn judge_push(said: &str) -> Option<(Trouble, Option<&'static str>)> {
+    let line = said.lines().map(str::trim_start).find(|line| line.starts_with("! ["))?;
+    let any = |words: &[&str]| words.iter().any(|word| line.contains(word));
+    if any(&[
+        "[rejected]",
+        "non-fast-forward",
+        "fetch first",
+        "cannot lock ref",
+        "failed to update ref",
+        "failed to lock",
+        "incorrect old value",
+    ]) {
+        Some((Trouble::Overtaken, None))
+    } else if any(&["declined", "denied", "prohibited", "protected", "not allowed", "checked out", "permission"]) {
+        Some((Trouble::Denied, Some(NOT_TAKEN)))
+    } else {
+        Some((Trouble::Other, None))
+    }
+}
+
 /// What git's words (in the C locale) mean.
 pub(super) fn judge(said: &str) -> (Trouble, Option<&'static str>) {
+    if let Some(judged) = judge_push(said) {
+        return judged;
+    }
     let any = |words: &[&str]| words.iter().any(|word| said.contains(word));
     if any(&["Host key verification failed"]) {
         let hint = "write the host's key into `git.knownHosts` (`ssh-keyscan HOST` prints it; compare it first)";
@@ -123,11 +161,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_push_that_came_late_is_told_from_one_that_is_refused() {
+        let line = |what: &str, why: &str| {
+            format!("remote: fetch first, please\nTo file:///s\n ! {what} 73 -> main ({why})\nerror: x")
+        };
+        for (what, why) in [
+            ("[rejected]       ", "fetch first"),
+            ("[rejected]       ", "non-fast-forward"),
+            ("[rejected]       ", "stale info"),
+            ("[remote rejected]", "non-fast-forward"),
+            ("[remote rejected]", "failed to update ref"),
+            ("[remote rejected]", "incorrect old value provided"),
+            ("[remote rejected]", "cannot lock ref 'refs/heads/main': is at 71 but expected 2a"),
+        ] {
+            assert_eq!(judge(&line(what, why)).0, Trouble::Overtaken, "{what} {why}");
+        }
+        for why in ["pre-receive hook declined", "protected branch hook declined", "branch is currently checked out"] {
+            assert_eq!(judge(&line("[remote rejected]", why)), (Trouble::Denied, Some(NOT_TAKEN)), "{why}");
+        }
+        assert_eq!(judge(&line("[remote rejected]", "unpacker error")).0, Trouble::Other);
+    }
+
+    #[test]
     fn no_password_is_repeated() {
         let said = "fatal: unable to access 'https://u:secret@host/x/': The requested URL returned error: 401 tok3n";
         let said = scrubbed(said, "https://u:secret@host/x", Some("tok3n"));
         assert!(!said.contains("secret") && !said.contains("tok3n"), "{said}");
         assert_eq!(judge(&said).0, Trouble::Denied);
-        assert!(!scrubbed("see https://a:b@c/d now", "", None).contains(":b@"));
+        assert!(!scrubbed("see https://a:b@c/d\nhttps://a:b@c/d now", "", None).contains(":b@"));
     }
 }

@@ -15,7 +15,7 @@ use super::report::{Report, Scope};
 use super::{scalar, yaml};
 use crate::model::desired::PortRange;
 use crate::model::names::ControllerId;
-pub use git::GitSettings;
+pub use git::{GitSettings, GitWrite};
 use raw::RawSettings;
 
 /// This machine's settings, every default filled in.

@@ -8,6 +8,7 @@ mod judge;
 mod last_good;
 mod once;
 mod schedule;
+mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,7 @@ use super::settings::GitSettings;
 use crate::git::{GitError, Mirror, Remote, Trouble};
 use crate::model::desired::{DesiredState, SourceRevision};
 use crate::model::snapshot::Why;
-use crate::ports::{Clock, Source, SourceUpdate};
+use crate::ports::{Clock, Source, SourceUpdate, WriteBack};
 use judge::Refused;
 use last_good::{LastGood, Record};
 pub use once::{Reading, read_once};
@@ -73,6 +74,9 @@ enum Seen {
     Unreadable(Why),
 }
 
+/// A commit that may be the last good one with what it says, or why not.
+type Weighed = Result<(LastGood, Arc<DesiredState>), Refused>;
+
 impl From<GitError> for Seen {
     fn from(error: GitError) -> Self {
         Self::Unreadable(error.to_string())
@@ -88,6 +92,17 @@ impl GitSource {
         let record = Record::new(folder.join("last-good.json"), place(&settings));
         let mirror = Arc::new(tokio::sync::Mutex::new(Mirror::new(&folder, remote)));
         Self { settings, rules, clock, mirror, record, known: Mutex::default(), moved: Notify::new() }
+    }
+
+    /// How the controller commits to this branch: not at all without `git.write`.
+    pub fn writer(self: &Arc<Self>) -> Arc<dyn WriteBack> {
+        match self.settings.write.clone() {
+            Some(write) => Arc::new(write::Writer::new(Arc::clone(self), write)),
+            None => Arc::new(super::Closed(
+                "the controller may not commit to the repository\n  hint: say who commits as `git.write` in holdfast.yaml"
+                    .to_owned(),
+            )),
+        }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -161,37 +176,10 @@ impl GitSource {
         }
     }
 
-    /// Whether the commit `id` may take the place of the last good one.
+    /// Takes the commit `id` for the last good one, if it may be that.
     async fn judge(&self, mirror: &Mirror, id: &str) -> Result<Seen, GitError> {
-        let good = self.known().good.clone();
-        let commit = mirror.commit(id).await?;
-        if let Some(good) = good.as_ref().filter(|good| good.rewind.as_deref() != Some(id))
-            && !mirror.descends(id, &good.commit.id).await?
-        {
-            self.known().rewound = Some(id.to_owned());
-            let why = judge::rewound(&commit, &good.commit, &self.settings.branch);
-            return Ok(Seen::Refused(Refused { commit: Some(commit), why }));
-        }
-        if let Some(signers) = &self.settings.signers
-            && let Err(error) = mirror.git().verify_signature(id, signers).await
-        {
-            if error.code.is_none() {
-                return Err(error);
-            }
-            let why = judge::unsigned(&error);
-            return Ok(Seen::Refused(Refused { commit: Some(commit), why }));
-        }
-        let files = match files::at(mirror.git(), id, &self.settings.path).await? {
-            Ok(files) => files,
-            Err(errors) => return Ok(Seen::Refused(Refused { commit: Some(commit), why: in_words(&errors) })),
-        };
-        let includes = match &good {
-            Some(good) => mirror.between(&good.commit.id, id).await,
-            None => Vec::new(),
-        };
-        let new = LastGood { commit, read_at: self.clock.now(), files, rewind: None };
-        let state = match self.parse(&new) {
-            Ok(state) => Arc::new(DesiredState { includes, ..(*state).clone() }),
+        let (new, state) = match self.weigh(mirror, id).await? {
+            Ok(weighed) => weighed,
             Err(refused) => return Ok(Seen::Refused(refused)),
         };
         // Kept before it is enforced: a restart in between must know it.
@@ -201,6 +189,38 @@ impl GitSource {
         let mut known = self.known();
         (known.good, known.state, known.rewound) = (Some(new), Some(Arc::clone(&state)), None);
         Ok(Seen::Good(state))
+    }
+
+    /// Whether the commit `id` may take the place of the last good one, and what it says; nothing is kept.
+    async fn weigh(&self, mirror: &Mirror, id: &str) -> Result<Weighed, GitError> {
+        let good = self.known().good.clone();
+        let commit = mirror.commit(id).await?;
+        if let Some(good) = good.as_ref().filter(|good| good.rewind.as_deref() != Some(id))
+            && !mirror.descends(id, &good.commit.id).await?
+        {
+            self.known().rewound = Some(id.to_owned());
+            let why = judge::rewound(&commit, &good.commit, &self.settings.branch);
+            return Ok(Err(Refused { commit: Some(commit), why }));
+        }
+        if let Some(signers) = &self.settings.signers
+            && let Err(error) = mirror.git().verify_signature(id, signers).await
+        {
+            if error.code.is_none() {
+                return Err(error);
+            }
+            let why = judge::unsigned(&error);
+            return Ok(Err(Refused { commit: Some(commit), why }));
+        }
+        let files = match files::at(mirror.git(), id, &self.settings.path).await? {
+            Ok(files) => files,
+            Err(errors) => return Ok(Err(Refused { commit: Some(commit), why: in_words(&errors) })),
+        };
+        let includes = match &good {
+            Some(good) => mirror.between(&good.commit.id, id).await,
+            None => Vec::new(),
+        };
+        let new = LastGood { commit, read_at: self.clock.now(), files, rewind: None };
+        Ok(self.parse(&new).map(|state| (new, Arc::new(DesiredState { includes, ..(*state).clone() }))))
     }
 }
 

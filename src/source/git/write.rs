@@ -1,0 +1,172 @@
+//! Commits of the controller itself: one changed tag each, on the newest commit of the branch.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::GitSource;
+use super::last_good::LastGood;
+use crate::git::commit::{Author, NewCommit, TRIES, pause, wrapped};
+use crate::git::{GitError, Mirror, Trouble};
+use crate::model::desired::DesiredState;
+use crate::model::snapshot::Why;
+use crate::plan::step::{Ensured, SourceStep};
+use crate::ports::{Source as _, StepError, StepErrorKind, WriteBack};
+use crate::source::edit;
+use crate::source::lower::FileText;
+use crate::source::settings::GitWrite;
+
+/// Writes to the branch a [`GitSource`] reads.
+pub(super) struct Writer {
+    source: Arc<GitSource>,
+    author: Author,
+    skip_ci: bool,
+}
+
+/// One file with its new content.
+struct Change {
+    path: String,
+    text: String,
+}
+
+impl Writer {
+    pub(super) fn new(source: Arc<GitSource>, write: GitWrite) -> Self {
+        let GitWrite { name, email, signing_key, skip_ci } = write;
+        Self { source, author: Author { name, email, signing_key }, skip_ci }
+    }
+
+    /// One try; none: somebody else pushed in between.
+    async fn once(&self, step: &SourceStep) -> Result<Option<Ensured>, StepError> {
+        // Held to the end: what is looked at is what is built upon, and the source reads before it or after it.
+        let mirror = self.source.mirror.lock().await;
+        let (head, state) = self.head(&mirror).await?;
+        let parent = &head.commit.id;
+        let Some(service) = state.services.get(&step.service) else {
+            return Err(StepError::stale(format!("commit {} has no service {}", head.commit, step.service)));
+        };
+        if service.tag == step.to {
+            return Ok(Some(Ensured::AlreadySo));
+        }
+        if service.tag != step.from {
+            let (tag, from) = (&service.tag, &step.from);
+            return Err(StepError::stale(format!("commit {} has tag {tag}, and no longer {from}", head.commit)));
+        }
+        let Change { path, text } = self.change(&head, step).map_err(StepError::refused)?;
+        let message = self.message(step);
+        let new = NewCommit { parent, path: &path, content: &text, message: &message, author: &self.author };
+        let id = mirror.make(&new).await?;
+        match mirror.push(&id, parent).await {
+            Ok(()) => {
+                tracing::info!("{}  committed tag {} -> {} as {id}", step.service, step.from, step.to);
+                Ok(Some(Ensured::Changed))
+            }
+            Err(error) if error.trouble == Trouble::Overtaken => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The newest commit, if the source would take it: nothing is built on one that was rewound, is broken or lacks
+    /// its signature.
+    async fn head(&self, mirror: &Mirror) -> Result<(LastGood, Arc<DesiredState>), StepError> {
+        let source = &self.source;
+        let asked = mirror.ask().await?;
+        let asked = asked.ok_or_else(|| StepError::refused(super::judge::no_branch(&source.settings.branch)))?;
+        let id = mirror.fetch(&asked).await?;
+        let is_accepted_rewind = source.known().good.as_ref().is_some_and(|good| good.rewind.as_ref() == Some(&id));
+        if is_accepted_rewind {
+            // Only this very commit was accepted; one on top of it would be refused.
+            return Err(StepError::transient(format!("commit {id} was accepted and is not in force yet")));
+        }
+        match source.weigh(mirror, &id).await? {
+            Ok(weighed) => Ok(weighed),
+            Err(refused) => {
+                Err(StepError::refused(format!("nothing is committed on a refused commit: {}", refused.why)))
+            }
+        }
+    }
+
+    /// The file that has the service, with the new tag in it: the only value that differs.
+    fn change(&self, head: &LastGood, step: &SourceStep) -> Result<Change, Why> {
+        let mut why = format!("no file of commit {} has the service {}", head.commit, step.service);
+        let assignment = [("tag".to_owned(), step.to.to_string())];
+        for (index, file) in head.files.iter().enumerate() {
+            if file.path.extension().is_some_and(|it| it == "json") {
+                continue;
+            }
+            let text = match edit::set(&file.text, step.service.as_str(), &assignment) {
+                Ok(text) => text,
+                Err(edit::EditError::NoService { .. }) => continue,
+                Err(error) => {
+                    why = format!("{}: {error}", file.path.display());
+                    continue;
+                }
+            };
+            // The result is judged as the source will; a file of another controller leaves the tag as it was.
+            match self.tag_after(head, index, &text, step) {
+                Ok(true) => return Ok(Change { path: file.path.display().to_string(), text }),
+                Ok(false) => {}
+                Err(refused) => why = refused,
+            }
+        }
+        Err(why)
+    }
+
+    fn tag_after(&self, head: &LastGood, index: usize, text: &str, step: &SourceStep) -> Result<bool, Why> {
+        let mut files = head.files.clone();
+        if let Some(FileText { text: old, .. }) = files.get_mut(index) {
+            text.clone_into(old);
+        }
+        let after = LastGood { files, ..head.clone() };
+        let state = self.source.parse(&after).map_err(|refused| refused.why)?;
+        Ok(state.services.get(&step.service).is_some_and(|service| service.tag == step.to))
+    }
+
+    fn message(&self, step: &SourceStep) -> String {
+        let SourceStep { service, from, to, why } = step;
+        let skip = if self.skip_ci { " [skip ci]" } else { "" };
+        let mut message = format!("{service}: tag {from} -> {to}{skip}\n\n");
+        let body = wrapped(why);
+        if !body.is_empty() {
+            message += &format!("{body}\n\n");
+        }
+        let controller = &self.source.rules.controller;
+        message + &format!("Holdfast-Controller: {controller}\nHoldfast-Service: {service}\n")
+    }
+}
+
+impl From<GitError> for StepError {
+    fn from(error: GitError) -> Self {
+        match error.trouble {
+            Trouble::Denied | Trouble::NotInstalled => Self::refused(error.to_string()),
+            Trouble::TimedOut | Trouble::Unreachable | Trouble::Overtaken | Trouble::Other => {
+                Self::transient(error.to_string())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl WriteBack for Writer {
+    fn closed(&self) -> Option<Why> {
+        None
+    }
+
+    async fn perform(&self, step: &SourceStep) -> Result<Ensured, StepError> {
+        for tried in 1..=TRIES {
+            let ended = self.once(step).await;
+            let is_news = match &ended {
+                Ok(ensured) => ensured.is_some(),
+                Err(error) => error.kind == StepErrorKind::Stale,
+            };
+            if is_news {
+                // What was done or found there is to be in force at once.
+                self.source.look_again();
+            }
+            match ended? {
+                Some(ensured) => return Ok(ensured),
+                None => tokio::time::sleep(pause(tried)).await,
+            }
+        }
+        Err(StepError::transient(format!("somebody else pushed first, {TRIES} times in a row")))
+    }
+}
