@@ -90,7 +90,7 @@ impl Controller {
     /// Reads the source once and runs until every service is settled or held.
     ///
     /// # Errors
-    /// When the durable memory cannot be read, or the desired state is not valid.
+    /// When the durable memory or the desired state cannot be read, or the latter is not valid.
     pub async fn run_once(
         self,
         wakes: (Wakes, UnboundedReceiver<Wake>),

@@ -32,3 +32,42 @@ fn a_commit_rolls_the_service_and_one_for_another_account_is_held() {
     bed.world.says("wait", &[&service, "--source-revision", &back, "--timeout", "90s"]);
     assert_eq!(bed.world.seen()["serving"]["tag"], "v1");
 }
+
+#[test]
+fn a_new_image_is_followed_into_git_and_one_that_crashes_is_led_back() {
+    let Some(mut bed) = Bed::new("follow") else { return };
+    let repository = bed.world.follows_git("  write: {name: Robot, email: robot@acme.example}\n");
+    let service = bed.world.service.clone();
+    bed.push("v1", "1.0.0");
+    let definition = bed.register(&format!("{}:1.0.0", bed.repository));
+    bed.create(&service, &definition, 1, true);
+    let more = "    follow: {semver: \">=1 <2\"}   # new images\n    rollout: {onFailure: revert}\n";
+    let written = format!("# who changes this: ask Ann\n{}", bed.rolling("1.0.0", "1", more));
+    repository.push(&written, "follow the images");
+    bed.world.start();
+    bed.world.until_settled("1.0.0");
+
+    bed.push("v2", "1.1.0");
+    bed.push("v3", "2.0.0");
+    bed.world.says("reconcile", &[&service]);
+    bed.world.until_settled("1.1.0");
+    repository.git(&["fetch", "--quiet"]);
+    let told = repository.git(&["log", "-1", "--format=%an|%s|%b", "origin/main"]);
+    assert!(told.starts_with(&format!("Robot|{service}: tag 1.0.0 -> 1.1.0|")), "{told}");
+    assert!(told.contains("1.1.0 is the newest tag that fits"), "{told}");
+    let file = repository.git(&["show", "origin/main:prod/services.yaml"]);
+    assert_eq!(format!("{file}\n"), written.replace("tag: 1.0.0", "tag: 1.1.0"), "comments and layout stay");
+
+    bed.push("crash", "1.2.0");
+    bed.world.says("reconcile", &[&service]);
+    bed.world.until("1.2.0 to be tried and led back", 120, |_, _| {
+        repository.git(&["fetch", "--quiet"]);
+        repository.git(&["log", "-1", "--format=%s", "origin/main"]) == format!("{service}: tag 1.2.0 -> 1.1.0")
+    });
+    bed.world.until("1.1.0 to serve", 60, |_, seen| seen["serving"]["tag"] == "1.1.0");
+    // It is not followed again: three commits by people and the controller, and the way back.
+    bed.world.says("reconcile", &[&service]);
+    bed.world.until_held("TagSkipped");
+    repository.git(&["fetch", "--quiet"]);
+    assert_eq!(repository.git(&["rev-list", "--count", "origin/main"]), "4");
+}
