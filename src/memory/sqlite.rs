@@ -71,8 +71,14 @@ impl Sqlite {
             }
             Err(error) => return Err(failure::folder(dir, &error)),
         }
-        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .map_err(|error| failure::why(&path, &error))?;
+        // While a controller has it open there is a log beside it. Without one the file alone is whole, and SQLite is told
+        // that nobody writes: it would leave a log of its own behind.
+        let in_use = dir.join("holdfast.db-wal").exists();
+        let escaped = path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        let scheme = if escaped.starts_with('/') { "file://" } else { "file:" };
+        let uri = format!("{scheme}{escaped}{}", if in_use { "" } else { "?immutable=1" });
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_with_flags(uri, flags).map_err(|error| failure::why(&path, &error))?;
         let connection = schema::inspect(&connection, &path)?.then_some(connection);
         Ok(Self::of(path, connection))
     }

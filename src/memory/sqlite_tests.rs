@@ -92,6 +92,20 @@ async fn a_reader_sees_what_a_running_controller_wrote_and_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_reader_after_a_controller_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("100 %?#");
+    let writer = Sqlite::open(&state).unwrap();
+    writer.remember(&name("api"), &pause("ann")).await.unwrap();
+    drop(writer);
+    let files = || std::fs::read_dir(&state).unwrap().count();
+    assert_eq!(files(), 1);
+    let reader = Sqlite::read_only(&state).unwrap();
+    assert_eq!(reader.load().await.unwrap().len(), 1);
+    assert_eq!(files(), 1);
+}
+
+#[tokio::test]
 async fn nobody_else_may_read_the_files() {
     let dir = tempfile::tempdir().unwrap();
     let store = Sqlite::open(&dir.path().join("state")).unwrap();
