@@ -434,8 +434,12 @@ async fn metrics_tell_phases_steps_and_the_revision() {
         "holdfast_services{phase=\"Settled\"} 1",
         "holdfast_steps_total{kind=\"run\",result=\"changed\"} 2",
         "holdfast_source_revision{revision=\"r1\"} 1",
+        "holdfast_source_trouble{kind=\"rejected\"} 0",
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
+    it.edit(rejected("no"));
+    it.until("the edit to be rejected", |it| it.handle.status().source.error.is_some()).await;
+    assert!(it.handle.metrics().contains("holdfast_source_trouble{kind=\"rejected\"} 1"));
     it.stop().await;
 }

@@ -40,6 +40,11 @@ struct PhaseLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RevisionLabel {
     revision: String,
 }
@@ -53,6 +58,8 @@ pub(super) struct Metrics {
     holds: Family<ReasonLabel, Gauge>,
     phases: Family<PhaseLabel, Gauge>,
     source: Family<RevisionLabel, Gauge>,
+    trouble: Family<KindLabel, Gauge>,
+    checked: Gauge,
     queue: Gauge,
 }
 
@@ -68,8 +75,11 @@ impl Metrics {
         registry.register("holds", "Reasons not to act now, by reason", holds.clone());
         registry.register("services", "Services, by phase", phases.clone());
         registry.register("source_revision", "1 for the source revision in force", source.clone());
+        let (trouble, checked) = (Family::default(), Gauge::default());
+        registry.register("source_trouble", "1 while the newest edit is rejected or cannot be read", trouble.clone());
+        registry.register("source_checked_seconds", "With git: since the branch was last looked at with success", checked.clone());
         registry.register("queue_length", "Services due now or having their turn", queue.clone());
-        Self { registry, turns, steps, seconds, holds, phases, source, queue }
+        Self { registry, turns, steps, seconds, holds, phases, source, trouble, checked, queue }
     }
 
     /// A turn ended.
@@ -144,6 +154,12 @@ impl Metrics {
         if let Some(revision) = &status.source.revision {
             self.source.get_or_create(&RevisionLabel { revision: revision.clone() }).set(1);
         }
+        let rejected = status.source.rejected.is_some();
+        for (kind, is_so) in [("rejected", rejected), ("unreadable", !rejected && status.source.error.is_some())] {
+            self.trouble.get_or_create(&KindLabel { kind: kind.into() }).set(is_so.into());
+        }
+        // A folder is watched, and tells only of changes.
+        self.checked.set(status.source.checked.filter(|_| status.source.commit.is_some()).unwrap_or(0));
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
             Ok(()) => text,
