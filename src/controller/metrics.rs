@@ -77,7 +77,11 @@ impl Metrics {
         registry.register("source_revision", "1 for the source revision in force", source.clone());
         let (trouble, checked) = (Family::default(), Gauge::default());
         registry.register("source_trouble", "1 while the newest edit is rejected or cannot be read", trouble.clone());
-        registry.register("source_checked_seconds", "With git: since the branch was last looked at with success", checked.clone());
+        registry.register(
+            "source_checked_seconds",
+            "With git: since the branch was last looked at with success",
+            checked.clone(),
+        );
         registry.register("queue_length", "Services due now or having their turn", queue.clone());
         Self { registry, turns, steps, seconds, holds, phases, source, trouble, checked, queue }
     }

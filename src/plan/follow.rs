@@ -18,7 +18,7 @@ use super::hold::{Hold, after};
 use super::step::{PlannedStep, SourceStep, Step};
 use super::wanted::Wanted;
 
-/// A rollout has at least this long before a newer tag takes its place: as long as tags are not asked for again.
+/// A rollout that fails has at least this long before a newer tag takes its place: as long as tags are not asked for again.
 const PACE: Duration = Duration::from_secs(60);
 
 /// What is to be committed.
@@ -46,7 +46,7 @@ pub fn extend(
     let followed = service.follow.as_ref().and_then(|policy| {
         let (found, holds) = newer(policy, service, snapshot, memory);
         plan.holds.extend(holds);
-        found.filter(|_| !is_young(memory, now))
+        found.filter(|_| !is_young(plan, service, memory, now))
     });
     let found = followed.or_else(|| back(service, memory, wanted).filter(|_| is_at_rest(plan)));
     if let Some(why) = &snapshot.source_closed {
@@ -87,8 +87,11 @@ fn is_at_rest(plan: &Plan) -> bool {
     plan.stages.is_empty() && !plan.holds.iter().any(|it| it.is_progress() || matches!(it, Hold::Failing { .. }))
 }
 
-fn is_young(memory: &Memory, now: Timestamp) -> bool {
-    memory.attempt.as_ref().is_some_and(|attempt| now < after(attempt.started_at, PACE))
+/// A rollout under way gets the time it may take: were a newer tag committed every minute, none would ever serve.
+fn is_young(plan: &Plan, service: &Service, memory: &Memory, now: Timestamp) -> bool {
+    let fails = plan.holds.iter().any(|hold| matches!(hold, Hold::Failing { .. }));
+    let patience = if fails { PACE } else { service.rollout.progress_deadline.max(PACE) };
+    memory.attempt.as_ref().is_some_and(|attempt| now < after(attempt.started_at, patience))
 }
 
 /// Why the release of the file failed, if it did.
