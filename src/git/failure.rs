@@ -53,10 +53,21 @@ pub(super) fn scrubbed(said: &str, url: &str, token: Option<&str>) -> String {
     said.split_inclusive(char::is_whitespace).map(names::without_password).collect()
 }
 
+/// Lines that explain nothing: the advice of git and gpg.
+const NOISE: [&str; 8] = [
+    "hint:",
+    "Please make sure",
+    "and the repository exists",
+    "error: failed to push some refs",
+    "To ",
+    "gpg: WARNING: This key is not certified",
+    "gpg:          There is no indication",
+    "Primary key fingerprint",
+];
+
 /// The complaints that matter stand last; what a server's own hook printed comes before them.
 pub(super) fn last_lines(said: &str) -> String {
-    let noise = ["hint:", "Please make sure", "error: failed to push some refs", "To "];
-    let telling = |line: &&str| !matches!(*line, "" | "remote:") && !noise.iter().any(|it| line.starts_with(it));
+    let telling = |line: &&str| !matches!(*line, "" | "remote:") && !NOISE.iter().any(|it| line.starts_with(it));
     let lines: Vec<&str> = said.lines().map(str::trim).filter(telling).collect();
     let last = lines[lines.len().saturating_sub(4)..].join("; ");
     let plain: String = last.chars().filter(|c| !c.is_control()).take(400).collect();
@@ -106,7 +117,13 @@ pub(super) fn judge(said: &str) -> (Trouble, Option<&'static str>) {
         (Trouble::Denied, Some("`chmod 600` the deploy key: ssh takes none that others can read"))
     } else if any(&["Permission denied (publickey", "Load key", "Too many authentication failures"]) {
         (Trouble::Denied, Some("is `git.deployKey` the private key, and does the repository know the public one?"))
-    } else if any(&["Authentication failed", "could not read Username", "could not read Password", "error: 401"]) {
+    } else if any(&[
+        "Authentication failed",
+        "could not read Username",
+        "could not read Password",
+        "unable to get password",
+        "error: 401",
+    ]) {
         let hint = "a token (`git.tokenFile`, `git.tokenCommand`) or a credential helper of this host has to let it in";
         (Trouble::Denied, Some(hint))
     } else if any(&[
@@ -147,6 +164,8 @@ pub(super) fn judge(said: &str) -> (Trouble, Option<&'static str>) {
         "unexpected disconnect",
         "hung up unexpectedly",
         "error: 5",
+        "error: 429",
+        "Empty reply from server",
         "Network is unreachable",
         "No route to host",
     ]) {

@@ -32,7 +32,8 @@ pub struct Mirror {
 impl Mirror {
     /// The mirror of `remote` under `folder`; nothing is made before the first [`fetch`](Self::fetch).
     pub fn new(folder: &Path, remote: Remote) -> Self {
-        let name = format!("{}.git", &sha256_hex(remote.url.as_bytes())[..16]);
+        // The branch too: what was good of another one is not good of this one.
+        let name = format!("{}.git", &sha256_hex(format!("{}#{}", remote.url, remote.branch).as_bytes())[..16]);
         Self { git: Git::new(folder.join(name), remote.url.clone(), remote.access.clone()), remote }
     }
 
@@ -57,7 +58,7 @@ impl Mirror {
     pub async fn ask(&self) -> Result<Option<String>, GitError> {
         let branch = self.branch();
         let args = ["ls-remote", "--quiet", "--end-of-options", &self.remote.url, &branch];
-        let out = self.git.run(Run::remote(ASK, args)).await?;
+        let out = self.git.run(Run { elsewhere: true, ..Run::remote(ASK, args) }).await?;
         let text = String::from_utf8_lossy(&out);
         // Every ref that ends so is listed: `refs/x/refs/heads/main` too.
         let line = text.lines().filter_map(|line| line.split_once('\t')).find(|(_, name)| *name == branch);
@@ -140,8 +141,8 @@ impl Mirror {
             self.rebuild(like).await?;
             return Ok(true);
         };
-        for lock in locks(self.git.dir()) {
-            let _ = std::fs::remove_file(lock);
+        for left in leftovers(self.git.dir()) {
+            let _ = std::fs::remove_file(left);
         }
         Ok(known.is_none())
     }
@@ -153,7 +154,8 @@ impl Mirror {
     pub async fn rebuild(&self, like: &str) -> Result<(), GitError> {
         let dir = self.git.dir();
         let failed = |error: std::io::Error| damaged("init", &format!("{}: {error}", dir.display()));
-        match std::fs::remove_dir_all(dir) {
+        let gone = if dir.is_dir() { std::fs::remove_dir_all(dir) } else { std::fs::remove_file(dir) };
+        match gone {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
@@ -236,13 +238,31 @@ fn damaged(verb: &str, said: &str) -> GitError {
     GitError { verb: verb.to_owned(), said: said.to_owned(), code: None, trouble: Trouble::Other, hint: None }
 }
 
-/// Locks git leaves behind when it is killed.
-fn locks(dir: &Path) -> Vec<PathBuf> {
-    let inside = |folder: PathBuf| {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|it| it == "lock"))
+/// What git leaves behind when it is killed: locks, and packs that came halfway.
+fn leftovers(dir: &Path) -> Vec<PathBuf> {
+    let is_left = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".lock") || name.starts_with("tmp_") || name == "gc.pid"
     };
-    inside(dir.to_owned()).chain(inside(dir.join("refs/holdfast"))).collect()
+    let inside = |folder: &str| {
+        let entries = std::fs::read_dir(dir.join(folder)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(is_left)
+    };
+    ["", "refs/holdfast", "objects/pack", "objects/info", "objects/info/commit-graphs"]
+        .into_iter()
+        .flat_map(inside)
+        .collect()
+}
+
+/// Of what strangers write into a commit so much is kept, on one line and without what steers a terminal.
+const LONGEST: usize = 300;
+
+fn plain(text: &str) -> String {
+    // Marks that turn the direction of writing hide what a line says.
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().filter(|c| !steers(*c)).take(LONGEST).collect()
 }
 
 /// The raw commit object: headers, an empty line, the message.
@@ -250,11 +270,15 @@ fn parse_commit(id: &str, content: &[u8]) -> Option<Commit> {
     let text = String::from_utf8_lossy(content);
     let (head, message) = text.split_once("\n\n").unwrap_or((&text, ""));
     let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
-    let author = header("author ")?.split(" <").next()?.to_owned();
-    // `NAME <MAIL> SECONDS ZONE`.
-    let seconds = header("committer ")?.rsplit(' ').nth(1)?.parse().ok()?;
-    let subject = message.trim_start().lines().next().unwrap_or_default().to_owned();
-    Some(Commit { id: id.to_owned(), author, subject, at: Timestamp::from_second(seconds).ok()? })
+    let by = header("author ")?;
+    let (name, mail) = by.split_once('<').unwrap_or((by, ""));
+    let mail = mail.split('>').next().unwrap_or_default();
+    let author = [name, mail].into_iter().map(|it| plain(it.trim())).find(|it| !it.is_empty());
+    // `NAME <MAIL> SECONDS ZONE`. A date that is none of this age is no reason to refuse what the commit says.
+    let seconds = header("committer ")?.rsplit(' ').nth(1).and_then(|it| it.parse().ok());
+    let at = seconds.and_then(|it| Timestamp::from_second(it).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let subject = plain(message.trim_start().lines().next().unwrap_or_default());
+    Some(Commit { id: id.to_owned(), author: author.unwrap_or_else(|| "somebody".to_owned()), subject, at })
 }
 
 #[cfg(test)]

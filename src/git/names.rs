@@ -74,12 +74,21 @@ fn is_host(text: &str) -> bool {
     }
 }
 
-/// `https://user:password@host/…` as it may be shown.
+/// The scheme and the host of an address that has one, port included: `https://host:8443`.
+pub fn host(text: &str) -> &str {
+    let Some(begin) = text.find("://").map(|at| at + 3) else { return text };
+    &text[..text[begin..].find('/').map_or(text.len(), |at| begin + at)]
+}
+
+/// `https://user:password@host/…` as it may be shown. Over HTTP the user goes too: hosts take a token in its place.
 pub fn without_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let end = rest.find('/').unwrap_or(rest.len());
     match rest[..end].rsplit_once('@') {
         Some((user, host)) => {
+            if scheme.ends_with("http") || scheme.ends_with("https") {
+                return format!("{scheme}://{host}{}", &rest[end..]);
+            }
             let user = user.split_once(':').map_or(user, |(user, _)| user);
             format!("{scheme}://{user}@{host}{}", &rest[end..])
         }
@@ -168,7 +177,9 @@ mod tests {
 
     #[test]
     fn a_password_is_never_shown() {
-        assert_eq!(without_password("https://u:secret@h/x"), "https://u@h/x");
+        assert_eq!(without_password("https://u:secret@h/x"), "https://h/x");
+        assert_eq!(without_password("https://ghp_secret@h/x"), "https://h/x");
+        assert_eq!(without_password("ssh://git:secret@h/x"), "ssh://git@h/x");
         assert_eq!(without_password("https://h/u:x@y"), "https://h/u:x@y");
     }
 

@@ -5,19 +5,23 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::failure::{GitError, Trouble, judge, last_lines, scrubbed};
-use super::{Access, Token};
+use super::{Access, Token, names};
 
 /// What git may write at most: the list of a tree of 100,000 files has 10 MB.
 const MOST: u64 = 64 << 20;
 /// What is kept of its complaints.
 const MOST_SAID: u64 = 64 << 10;
+/// Memory git may have of its own (packs are mapped and do not count): a server without end fills no host.
+const MOST_MEMORY: u64 = 2 << 30;
+/// The longest file git may write.
+const MOST_DISK: u64 = 8 << 30;
 /// A token program answers by then.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a printed token is used: a GitHub App's lives an hour.
@@ -40,7 +44,7 @@ const KEPT: [&str; 11] = [
 ];
 
 /// Settings that win over every configuration file.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 10] = [
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "gc.auto=0",
@@ -48,9 +52,12 @@ const SETTINGS: [&str; 9] = [
     "fetch.recurseSubmodules=false",
     "transfer.bundleURI=false",
     "credential.interactive=false",
-    // A server that stops in the middle is given up on after 20 s below 1 kB/s.
-    "http.lowSpeedLimit=1000",
-    "http.lowSpeedTime=20",
+    // Larger files are never wanted here: they go past memory.
+    "core.bigFileThreshold=16m",
+    // A server that stops in the middle is given up on after 30 s; one that packs a large history gives a sign of life
+    // every 5 s.
+    "http.lowSpeedLimit=1",
+    "http.lowSpeedTime=30",
 ];
 
 /// One run of git.
@@ -68,6 +75,8 @@ pub struct Run {
     pub limit: Duration,
     /// Whether it talks to the other side: then it gets what opens the door.
     pub remote: bool,
+    /// Whether it needs nothing of the repository here, which may be damaged.
+    pub elsewhere: bool,
 }
 
 impl Run {
@@ -145,6 +154,7 @@ impl Git {
             }
             _ => failed(error.to_string(), Trouble::Other, None),
         })?;
+        confine(&child);
         let ended = tokio::time::timeout(run.limit, finish(child, &run.stdin)).await;
         let (code, out, said) = match ended {
             Ok(Ok(ended)) => ended,
@@ -175,10 +185,13 @@ impl Git {
         command
             .env("GIT_ALLOW_PROTOCOL", protocols.join(":"))
             .env("GIT_TERMINAL_PROMPT", "0")
+            // Empty: nobody is asked, not by `SSH_ASKPASS` either.
+            .env("GIT_ASKPASS", "")
             .env("GIT_NO_REPLACE_OBJECTS", "1")
             // What git says is read by us, not by people of another language.
             .env("LC_ALL", "C");
-        command.arg("--git-dir").arg(&self.dir).arg("--literal-pathspecs");
+        let dir = if run.elsewhere { self.dir.join("none") } else { self.dir.clone() };
+        command.arg("--git-dir").arg(dir).arg("--literal-pathspecs");
         for setting in SETTINGS.iter().copied().chain(run.settings.iter().map(String::as_str)) {
             command.arg("-c").arg(setting);
         }
@@ -194,10 +207,13 @@ impl Git {
 
     fn open_door(&self, command: &mut Command, token: Option<&str>) {
         if let Some(token) = token {
-            // In place of every other helper; the token is in the environment of git alone.
+            // In place of every other helper, and for this host alone: where a redirect leads it is not shown. The token is
+            // in the environment of git alone.
             let user = if self.url.contains('@') { "" } else { "username=x-access-token\\n" };
-            command.args(["-c", "credential.helper="]).arg("-c");
-            command.arg(format!("credential.helper=!printf '{user}password=%s\\n' \"$HOLDFAST_GIT_TOKEN\"; :"));
+            let host = names::host(&self.url);
+            command.args(["-c", "credential.helper=", "-c", &format!("credential.{host}.helper="), "-c"]);
+            let print = format!("!printf '{user}password=%s\\n' \"$HOLDFAST_GIT_TOKEN\"; :");
+            command.arg(format!("credential.{host}.helper={print}"));
             command.env("HOLDFAST_GIT_TOKEN", token);
         }
         let mut ssh = "ssh -o BatchMode=yes -o ConnectTimeout=15".to_owned();
@@ -205,7 +221,10 @@ impl Git {
             ssh += &format!(" -i {} -o IdentitiesOnly=yes", quoted(key));
         }
         if let Some(hosts) = &self.access.known_hosts {
-            ssh += &format!(" -o StrictHostKeyChecking=yes -o UserKnownHostsFile={}", quoted(hosts));
+            // ssh splits at blanks outside of its own quotes.
+            let hosts = quoted(Path::new(&format!("\"{}\"", hosts.display())));
+            ssh += " -o StrictHostKeyChecking=yes -o GlobalKnownHostsFile=/dev/null";
+            ssh += &format!(" -o UserKnownHostsFile={hosts}");
         }
         let own = self.access.deploy_key.is_some() || self.access.known_hosts.is_some();
         if own || (std::env::var_os("GIT_SSH_COMMAND").is_none() && std::env::var_os("GIT_SSH").is_none()) {
@@ -217,8 +236,11 @@ impl Git {
         match &self.access.token {
             None => Ok(None),
             Some(Token::File(path)) => match std::fs::read_to_string(path) {
-                Ok(text) if !text.trim().is_empty() => Ok(Some(text.trim().to_owned())),
-                Ok(_) => Err(format!("the token file {} is empty", path.display())),
+                Ok(text) if text.trim().is_empty() => Err(format!("the token file {} is empty", path.display())),
+                Ok(text) if text.trim().contains(char::is_whitespace) => {
+                    Err(format!("the token file {} does not hold one token", path.display()))
+                }
+                Ok(text) => Ok(Some(text.trim().to_owned())),
                 Err(error) => Err(format!("the token file {} cannot be read: {error}", path.display())),
             },
             Some(Token::Command(command)) => {
@@ -250,6 +272,17 @@ async fn printed(command: &[String]) -> Result<String, String> {
         Some(0) if !token.is_empty() && !token.contains(char::is_whitespace) => Ok(token),
         Some(0) => Err(format!("the token program {program} did not print one token")),
         code => Err(format!("the token program {program} failed (exit {})", code.unwrap_or(-1))),
+    }
+}
+
+/// Limits what git takes of this host. One that cannot be set leaves the limit of time.
+fn confine(child: &Child) {
+    let Some(pid) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) else { return };
+    for (resource, most) in [(Resource::Data, MOST_MEMORY), (Resource::Fsize, MOST_DISK)] {
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        if let Err(error) = prlimit(Some(pid), resource, limit) {
+            tracing::debug!("holdfast  git runs without a limit of {resource:?}: {error}");
+        }
     }
 }
 

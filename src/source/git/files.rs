@@ -76,12 +76,16 @@ fn pick(folder: &str, entries: Vec<Entry>, only: Option<&[u8]>) -> Result<Vec<(P
             Some(what) => errors.push(SourceError::of_file(&path, what).hint("commit it as a plain file")),
         }
     }
+    wanted.sort_by(|a, b| a.0.cmp(&b.0));
+    // No git makes such a tree; which of the two counts would be chance.
+    for pair in wanted.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        errors.push(SourceError::of_file(&pair[0].0, "its name stands twice in this folder"));
+    }
     let total: u64 = wanted.iter().map(|(_, entry)| entry.size).sum();
     if wanted.len() > MAX_FILES || total > MAX_TOTAL {
         let what = format!("{} files with {} MiB are more than a desired state has", wanted.len(), total >> 20);
         errors.push(SourceError::of_file(if folder.is_empty() { "." } else { folder }.as_ref(), what));
     }
-    wanted.sort_by(|a, b| a.0.cmp(&b.0));
     if errors.is_empty() { Ok(wanted) } else { Err(errors) }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn rewound(commit: &Commit, good: &Commit, branch: &str) -> Why {
 
 pub(super) fn unsigned(error: &GitError) -> Why {
     let said = match error.said.as_str() {
-        "it did not say why" => "it carries no signature",
+        "it did not say why" => "it carries none, or none of a kind that is asked for",
         said => said,
     };
     format!(

@@ -29,6 +29,9 @@ use last_good::{LastGood, Record};
 pub use once::{Reading, read_once};
 use schedule::Schedule;
 
+/// A person names at least so much of a commit, as with git itself.
+const SHORTEST: usize = 4;
+
 /// What a [`GitSource`] is made from.
 #[derive(Clone)]
 pub struct GitOptions {
@@ -119,10 +122,17 @@ impl GitSource {
             Ok(None) => return None,
             Err(why) => {
                 tracing::warn!("holdfast  the record of the last good commit is lost: {why}");
-                let id = self.mirror.lock().await.kept().await?;
-                // Its files come with the next look; until then its history guards against a rewind.
-                self.known().good = Some(LastGood::only(&id));
-                return None;
+                let mirror = self.mirror.lock().await;
+                let id = mirror.kept().await?;
+                let Some(good) = self.recovered(&mirror, &id).await else {
+                    // Its files come with the next look; until then its history guards against a rewind.
+                    self.known().good = Some(LastGood::only(&id));
+                    return None;
+                };
+                if let Err(why) = self.record.save(&good) {
+                    tracing::warn!("holdfast  commit {} cannot be kept: {why}", good.commit);
+                }
+                good
             }
         };
         let parsed = self.parse(&good);
@@ -132,6 +142,13 @@ impl GitSource {
             known.state = Some(Arc::clone(state));
         }
         Some(parsed)
+    }
+
+    /// The last good commit as the mirror has it.
+    async fn recovered(&self, mirror: &Mirror, id: &str) -> Option<LastGood> {
+        let commit = mirror.commit(id).await.ok()?;
+        let files = files::at(mirror.git(), id, &self.settings.path).await.ok()?.ok()?;
+        Some(LastGood { commit, read_at: self.clock.now(), files, rewind: None })
     }
 
     fn parse(&self, good: &LastGood) -> Result<Arc<DesiredState>, Refused> {
@@ -160,6 +177,8 @@ impl GitSource {
         let Some(asked) = mirror.ask().await? else {
             return Ok(Seen::Refused(Refused { commit: None, why: judge::no_branch(&self.settings.branch) }));
         };
+        // What the branch no longer has can no longer be accepted.
+        self.known().rewound.take_if(|rewound| *rewound != asked);
         if let Some(state) = self.known().state.as_ref().filter(|state| state.revision.0 == asked) {
             return Ok(Seen::Good(Arc::clone(state)));
         }
@@ -182,11 +201,12 @@ impl GitSource {
             Ok(weighed) => weighed,
             Err(refused) => return Ok(Seen::Refused(refused)),
         };
+        // Locked meanwhile: a person who accepts a rewind now must not write the older record over this one.
+        let mut known = self.known();
         // Kept before it is enforced: a restart in between must know it.
         if let Err(why) = self.record.save(&new) {
             return Ok(Seen::Unreadable(format!("commit {} cannot be kept: {why}", new.commit)));
         }
-        let mut known = self.known();
         (known.good, known.state, known.rewound) = (Some(new), Some(Arc::clone(&state)), None);
         Ok(Seen::Good(state))
     }
@@ -301,12 +321,10 @@ impl Source for GitSource {
     }
 
     async fn accept_rewind(&self, commit: &str, by: &str) -> Result<String, Why> {
-        let (rewound, good) = {
-            let known = self.known();
-            (known.rewound.clone(), known.good.clone())
-        };
+        let mut known = self.known();
+        let (rewound, good) = (known.rewound.clone(), known.good.clone());
         let Some(good) = good else { return Err("no commit was good yet: nothing has to be accepted".to_owned()) };
-        let is_meant = |id: &String| !commit.is_empty() && id.starts_with(commit);
+        let is_meant = |id: &String| commit.len() >= SHORTEST && id.starts_with(commit);
         if let Some(id) = good.rewind.as_ref().filter(|id| is_meant(id)) {
             return Ok(format!("commit {id} is accepted already"));
         }
@@ -319,7 +337,7 @@ impl Source for GitSource {
         self.record.save(&good)?;
         let short = id.get(..12).unwrap_or(&id).to_owned();
         let last = good.commit.short().to_owned();
-        self.known().good = Some(good);
+        known.good = Some(good);
         Ok(format!("commit {short} may take the place of {last}: accepted by {by}"))
     }
 }
