@@ -25,10 +25,10 @@ demo-ecs: ## the same on ECS: an AWS emulator with real containers (installs Doc
 build: ## the release binary, target/release/holdfast
 	cargo build --release --locked
 
-test: ## every test, those against the real Docker Engine, nginx, registry and AWS emulator included
+test: ## every test, those against the real Docker Engine, nginx, registry, SSH server and AWS emulator included
 	scripts/provision.sh --for test
 	scripts/build-app.sh --repository holdfast-test v1 v2 v3 bad crash
-	HOLDFAST_TEST_DOCKER=1 HOLDFAST_TEST_NGINX=1 HOLDFAST_TEST_REGISTRY=1 HOLDFAST_TEST_AWS=1 \
+	HOLDFAST_TEST_DOCKER=1 HOLDFAST_TEST_NGINX=1 HOLDFAST_TEST_REGISTRY=1 HOLDFAST_TEST_AWS=1 HOLDFAST_TEST_GIT=1 \
 	HOLDFAST_MINISTACK=$(MINISTACK) PATH="$$PATH:/usr/sbin:/sbin" \
 	timeout --kill-after=30s $(TEST_TIMEOUT) \
 	cargo test --locked --all-targets --no-fail-fast $(TEST_ARGS) -- --test-threads=$(TEST_THREADS)

@@ -18,7 +18,7 @@ usage: scripts/provision.sh [--check] [--for demo|demo-ecs|bench|test]
 Installs what is missing and starts dockerd when no engine answers. Says what it is going to install before it does.
   --check     only report; exit 0 when all is there, 1 when something is missing
   --for WHAT  demo (Docker, nginx, curl) | demo-ecs (Docker, curl, an AWS emulator) | bench (demo, wrk, an AWS emulator and
-              the clients it is compared with) | test (adds a registry, git, openssl and an AWS emulator; default)
+              the clients it is compared with) | test (adds a registry, git, an SSH server, GnuPG, openssl and an AWS emulator; default)
 TEXT
 }
 
@@ -46,7 +46,7 @@ case "$purpose" in
     demo) needs+=(nginx:nginx-light git:git) ;;
     demo-ecs) needs+=(python3:python3); venvs=("$venv") ;;
     bench) needs+=(nginx:nginx-light wrk:wrk git:git python3:python3); venvs=("$venv" "$bench_venv") ;;
-    test) venvs=("$venv"); needs+=(nginx:nginx-light ip:iproute2 pkill:procps busybox:busybox-static wrk:wrk docker-registry:docker-registry git:git openssl:openssl python3:python3) ;;
+    test) venvs=("$venv"); needs+=(nginx:nginx-light ip:iproute2 pkill:procps busybox:busybox-static wrk:wrk docker-registry:docker-registry git:git openssl:openssl sshd:openssh-server ssh:openssh-client gpg:gpg gpg-agent:gpg-agent python3:python3) ;;
     *) fail "--for expects demo, demo-ecs, bench or test, not \`$purpose\`" ;;
 esac
 

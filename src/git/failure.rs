@@ -104,75 +104,93 @@ fn judge_push(said: &str) -> Option<(Trouble, Option<&'static str>)> {
     }
 }
 
-/// What git's words (in the C locale) mean.
+/// Words of git (in the C locale), what they mean, and what to do. The first that fits counts.
+const RULES: [(&[&str], Trouble, Option<&str>); 10] = [
+    (
+        &["REMOTE HOST IDENTIFICATION HAS CHANGED"],
+        Trouble::Denied,
+        Some(
+            "it shows another key than `git.knownHosts` has for it: ask who runs it before you write the new one there",
+        ),
+    ),
+    (
+        &["Host key verification failed"],
+        Trouble::Denied,
+        Some("write the host's key into `git.knownHosts` (`ssh-keyscan HOST` prints it; compare it first)"),
+    ),
+    (
+        &["UNPROTECTED PRIVATE KEY"],
+        Trouble::Denied,
+        Some("`chmod 600` the deploy key: ssh takes none that others can read"),
+    ),
+    (
+        &["Permission denied (publickey", "Load key", "Too many authentication failures"],
+        Trouble::Denied,
+        Some("is `git.deployKey` the private key, and does the repository know the public one?"),
+    ),
+    (
+        &[
+            "Authentication failed",
+            "could not read Username",
+            "could not read Password",
+            "unable to get password",
+            "error: 401",
+        ],
+        Trouble::Denied,
+        Some("a token (`git.tokenFile`, `git.tokenCommand`) or a credential helper of this host has to let it in"),
+    ),
+    (
+        &["error: 403", "Permission to", "denied to", "not allowed to push", "access denied", "Access denied"],
+        Trouble::Denied,
+        Some("the token or key is known, and may not do this: look at what it is allowed"),
+    ),
+    (
+        &["Repository not found", "not found", "does not appear to be a git repository", "error: 404"],
+        Trouble::Denied,
+        Some("is the address right? Hosts say so as well of a repository the token may not see"),
+    ),
+    (
+        &["non-fast-forward", "fetch first", "[rejected]", "cannot lock ref", "failed to update ref", "stale info"],
+        Trouble::Overtaken,
+        None,
+    ),
+    (&["' not allowed"], Trouble::Denied, Some("only HTTPS and SSH are spoken; `git.allow` adds `file` or `http`")),
+    (
+        &[
+            "Could not resolve host",
+            "Connection refused",
+            "Connection timed out",
+            "Failed to connect",
+            "Couldn't connect",
+            "Operation timed out",
+            "Operation too slow",
+            "Connection reset",
+            "early EOF",
+            "unexpected disconnect",
+            "hung up unexpectedly",
+            "error: 5",
+            "error: 429",
+            "Empty reply from server",
+            "Network is unreachable",
+            "No route to host",
+        ],
+        Trouble::Unreachable,
+        None,
+    ),
+];
+
+/// What git's words mean.
 pub(super) fn judge(said: &str) -> (Trouble, Option<&'static str>) {
     if let Some(judged) = judge_push(said) {
         return judged;
     }
-    let any = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    if any(&["Host key verification failed"]) {
-        let hint = "write the host's key into `git.knownHosts` (`ssh-keyscan HOST` prints it; compare it first)";
-        (Trouble::Denied, Some(hint))
-    } else if any(&["UNPROTECTED PRIVATE KEY"]) {
-        (Trouble::Denied, Some("`chmod 600` the deploy key: ssh takes none that others can read"))
-    } else if any(&["Permission denied (publickey", "Load key", "Too many authentication failures"]) {
-        (Trouble::Denied, Some("is `git.deployKey` the private key, and does the repository know the public one?"))
-    } else if any(&[
-        "Authentication failed",
-        "could not read Username",
-        "could not read Password",
-        "unable to get password",
-        "error: 401",
-    ]) {
-        let hint = "a token (`git.tokenFile`, `git.tokenCommand`) or a credential helper of this host has to let it in";
-        (Trouble::Denied, Some(hint))
-    } else if any(&[
-        "error: 403",
-        "Permission to",
-        "denied to",
-        "not allowed to push",
-        "access denied",
-        "Access denied",
-    ]) {
-        (Trouble::Denied, Some("the token or key is known, and may not do this: look at what it is allowed"))
-    } else if any(&["Repository not found", "not found", "does not appear to be a git repository", "error: 404"]) {
-        (Trouble::Denied, Some("is the address right? Hosts say so as well of a repository the token may not see"))
-    } else if any(&[
-        "non-fast-forward",
-        "fetch first",
-        "[rejected]",
-        "cannot lock ref",
-        "failed to update ref",
-        "stale info",
-    ]) {
-        (Trouble::Overtaken, None)
-    } else if any(&["not our ref", "unadvertised object"]) {
-        (Trouble::Other, Some(NOT_GIVEN))
-    } else if any(&["transport '", "protocol '"]) && said.contains("not allowed") {
-        (Trouble::Denied, Some("only HTTPS and SSH are spoken; `git.allow` adds `file` or `http`"))
-    } else if any(&[
-        "Could not resolve host",
-        "Could not resolve hostname",
-        "Connection refused",
-        "Connection timed out",
-        "Failed to connect",
-        "Couldn't connect",
-        "Operation timed out",
-        "Operation too slow",
-        "Connection reset",
-        "early EOF",
-        "unexpected disconnect",
-        "hung up unexpectedly",
-        "error: 5",
-        "error: 429",
-        "Empty reply from server",
-        "Network is unreachable",
-        "No route to host",
-    ]) {
-        (Trouble::Unreachable, None)
-    } else {
-        (Trouble::Other, None)
+    if ["not our ref", "unadvertised object"].iter().any(|word| said.contains(word)) {
+        return (Trouble::Other, Some(NOT_GIVEN));
     }
+    // What a server prints may say anything: git's own words come first.
+    let own: String = said.lines().filter(|line| !line.starts_with("remote:")).flat_map(|line| [line, "\n"]).collect();
+    let rule = |said: &str| RULES.iter().find(|(words, ..)| words.iter().any(|word| said.contains(word)));
+    rule(&own).or_else(|| rule(said)).map_or((Trouble::Other, None), |(_, trouble, hint)| (*trouble, *hint))
 }
 
 #[cfg(test)]
@@ -199,6 +217,17 @@ mod tests {
             assert_eq!(judge(&line("[remote rejected]", why)), (Trouble::Denied, Some(NOT_TAKEN)), "{why}");
         }
         assert_eq!(judge(&line("[remote rejected]", "unpacker error")).0, Trouble::Other);
+    }
+
+    #[test]
+    fn what_a_server_prints_does_not_hide_what_git_says() {
+        let said =
+            "remote: Permission to x; not found\nfatal: unable to access 'x': The requested URL returned error: 503";
+        assert_eq!(judge(said).0, Trouble::Unreachable);
+        assert_eq!(
+            judge("remote: Repository not found\nfatal: Could not read from remote repository.").0,
+            Trouble::Denied
+        );
     }
 
     #[test]
