@@ -105,7 +105,7 @@ fn judge_push(said: &str) -> Option<(Trouble, Option<&'static str>)> {
 }
 
 /// Words of git (in the C locale), what they mean, and what to do. The first that fits counts.
-const RULES: [(&[&str], Trouble, Option<&str>); 10] = [
+const RULES: [(&[&str], Trouble, Option<&str>); 11] = [
     (
         &["REMOTE HOST IDENTIFICATION HAS CHANGED"],
         Trouble::Denied,
@@ -117,6 +117,11 @@ const RULES: [(&[&str], Trouble, Option<&str>); 10] = [
         &["Host key verification failed"],
         Trouble::Denied,
         Some("write the host's key into `git.knownHosts` (`ssh-keyscan HOST` prints it; compare it first)"),
+    ),
+    (
+        &["certificate verification failed", "SSL certificate problem", "certificate subject name"],
+        Trouble::Denied,
+        Some("this host does not trust the certificate: `GIT_SSL_CAINFO` or `http.sslCAInfo` names who may issue it"),
     ),
     (
         &["UNPROTECTED PRIVATE KEY"],

@@ -200,6 +200,12 @@ async fn without_a_place_for_its_record_no_commit_is_taken() {
     assert!(why.contains("cannot be kept") && why.contains("last-good"), "{why}");
     bed.assert_in_force_alone(&good).await;
     fs::remove_dir(&beside).unwrap();
+    // No space is left.
+    std::os::unix::fs::symlink("/dev/full", &beside).unwrap();
+    let why = unreadable(source.read().await);
+    assert!(why.contains("cannot be kept") && why.contains("No space left"), "{why}");
+    bed.assert_in_force_alone(&good).await;
+    fs::remove_file(&beside).unwrap();
     assert_eq!(accepted(source.read().await).revision.0, next);
     bed.assert_in_force_alone(&next).await;
 }

@@ -24,6 +24,7 @@ mod secrets;
 mod signed;
 mod ssh;
 mod sshd;
+mod tls;
 mod trees;
 
 #[path = "../support/git_server.rs"]

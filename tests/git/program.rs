@@ -16,6 +16,8 @@ pub(crate) struct Program {
     url: String,
     state: PathBuf,
     log: PathBuf,
+    /// `git.allow`.
+    pub(crate) allow: String,
     /// Further keys of `git:`.
     pub(crate) more: String,
     env: Vec<(String, OsString)>,
@@ -29,6 +31,7 @@ impl Program {
             url: bed.settings.url.clone(),
             state: bed.path("state"),
             log: bed.path("log"),
+            allow: "file, http".to_owned(),
             more: String::new(),
             env: vec![("PATH".to_owned(), std::env::var_os("PATH").unwrap())],
             child: None,
@@ -47,11 +50,8 @@ impl Program {
     fn command(&self, verb: &str) -> Command {
         let config = self.home.join("holdfast.yaml");
         let text = format!(
-            "controller: c1\nlisten: none\nstateDir: {}\ngit:\n  url: {}\n  path: prod\n  interval: 1s\n  allow: [file, \
-             http]\n{}",
-            self.state.display(),
-            self.url,
-            self.more
+            "controller: c1\nlisten: none\ngit:\n  url: {}\n  path: prod\n  interval: 1s\n  allow: [{}]\n{}",
+            self.url, self.allow, self.more
         );
         fs::write(&config, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
