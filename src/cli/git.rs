@@ -6,12 +6,16 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::git::commit::{TRIES, pause};
+use crate::git::commit::pause;
 use crate::git::{GitError, Trouble};
 
 use super::edit::{self, Edited};
 use super::failure::Failure;
 use super::out;
+
+/// A push that was overtaken is made again on the fresh head this often, the first one counted: enough for twenty at
+/// once. (The controller gives up sooner, and comes back by itself.)
+const TRIES: u32 = 12;
 
 /// Variables that would lead git elsewhere than to the checkout of the file: a hook of another repository has them.
 const ELSEWHERE: [&str; 9] = [
@@ -45,25 +49,29 @@ impl Publish<'_> {
         find: impl Fn() -> Result<PathBuf, Failure>,
         edit: impl Fn() -> Result<(Edited, String), Failure>,
     ) -> Result<(), Failure> {
+        let mut checkout = Checkout::open(&find()?).await?;
+        let upstream = if self.push { Some(checkout.upstream().await?) } else { None };
         for tried in 1..=TRIES {
-            let checkout = Checkout::open(&find()?).await?;
-            let upstream = if self.push { Some(checkout.upstream().await?) } else { None };
             let (edited, subject) = edit()?;
-            let made = if edited.changes.is_empty() {
-                None
-            } else {
-                Some(checkout.commit(&edited, &subject, self.body).await?)
+            let made = match edited.changes.is_empty() {
+                true => None,
+                false => Some(checkout.commit(&edited, &subject, self.body).await?),
             };
-            let Some(upstream) = upstream else { return Ok(()) };
-            if made.is_none() && tried == 1 && checkout.catch_up(&upstream).await? {
+            let Some(upstream) = &upstream else { return Ok(()) };
+            if made.is_none()
+                && tried == 1
+                && let Some(theirs) = checkout.catch_up(upstream).await?
+            {
                 // So it was in an older commit; what is there now may be another.
+                checkout = checkout.again(&find()?, theirs).await?;
                 continue;
             }
-            match checkout.push(&upstream).await {
+            match checkout.push(upstream).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.trouble == Trouble::Overtaken => {
                     tokio::time::sleep(pause(tried)).await;
-                    checkout.take_back(made.as_deref(), &upstream).await?;
+                    let theirs = checkout.take_back(made.as_deref(), upstream).await?;
+                    checkout = checkout.again(&find()?, theirs).await?;
                 }
                 Err(error) => return Err(not_pushed(&error)),
             }
@@ -146,6 +154,17 @@ impl Checkout {
         Ok(it)
     }
 
+    /// The same after it moved on to the commit `head`. Little is asked again: the longer it takes, the more often
+    /// somebody else is first.
+    async fn again(self, file: &Path, head: String) -> Result<Self, Failure> {
+        if file.canonicalize().ok().as_ref() != Some(&self.file) {
+            return Self::open(file).await;
+        }
+        let text = std::fs::read_to_string(&self.file)
+            .map_err(|error| Failure::new(format!("could not read {}", file.display())).because(error))?;
+        Ok(Self { head, text, ..self })
+    }
+
     /// Commits the file and nothing else; the commit's id. When git refuses, the file is as it was.
     async fn commit(&self, edited: &Edited, subject: &str, body: &str) -> Result<String, Failure> {
         let args = ["commit", "--quiet", "-m", subject, "-m", body, "--only", "--"].map(OsStr::new);
@@ -193,23 +212,24 @@ impl Checkout {
         self.git(&["merge-base", "--is-ancestor", old, new]).await.is_ok()
     }
 
-    /// Moves on to the upstream when it is ahead and this branch has nothing of its own; whether it did.
-    async fn catch_up(&self, upstream: &Upstream) -> Result<bool, Failure> {
+    /// Moves on to the upstream when it is ahead and this branch has nothing of its own; its commit then.
+    async fn catch_up(&self, upstream: &Upstream) -> Result<Option<String>, Failure> {
         let theirs = self.fetch(upstream).await?;
         if theirs == self.head || !self.is_ancestor(&self.head, &theirs).await {
-            return Ok(false);
+            return Ok(None);
         }
         self.move_to(&theirs, &self.head).await?;
-        Ok(true)
+        Ok(Some(theirs))
     }
 
-    /// Takes our commit `made` back and moves on to the upstream, if nothing else is lost by that.
-    async fn take_back(&self, made: Option<&str>, upstream: &Upstream) -> Result<(), Failure> {
+    /// Takes our commit `made` back and moves on to the upstream, if nothing else is lost by that; its commit.
+    async fn take_back(&self, made: Option<&str>, upstream: &Upstream) -> Result<String, Failure> {
         let theirs = self.fetch(upstream).await?;
         match made {
-            Some(made) if self.is_ancestor(&self.head, &theirs).await => self.move_to(&theirs, made).await,
-            _ => Err(self.others_ahead()),
+            Some(made) if self.is_ancestor(&self.head, &theirs).await => self.move_to(&theirs, made).await?,
+            _ => return Err(self.others_ahead()),
         }
+        Ok(theirs)
     }
 
     fn others_ahead(&self) -> Failure {

@@ -11,7 +11,7 @@ use super::{GitError, Mirror, Trouble};
 const PUSH: Duration = Duration::from_secs(120);
 /// A push that was overtaken is made again on the fresh head this often, the first one counted.
 pub const TRIES: u32 = 6;
-/// No first pause is longer; later ones may be twice, four times … as long.
+/// No first pause is longer; later ones may be twice, four times … up to sixteen times as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(400);
 /// Lines of a message are no longer where words allow it.
 const WIDTH: usize = 72;
@@ -45,7 +45,7 @@ pub struct NewCommit<'a> {
 /// How long to wait after the try number `tried` (from 1) was overtaken: anything from nothing to a bound that doubles.
 /// Writers that met once are spread widely, so that they do not meet again.
 pub fn pause(tried: u32) -> Duration {
-    let longest = FIRST_PAUSE * 2_u32.saturating_pow(tried.saturating_sub(1).min(6));
+    let longest = FIRST_PAUSE * 2_u32.saturating_pow(tried.saturating_sub(1).min(4));
     // Every state of the standard library hashes differently: chance enough, without a library for it.
     let chance = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or(0);
     longest.mul_f64(f64::from(chance) / f64::from(u32::MAX))
