@@ -169,13 +169,17 @@ async fn nothing_in_a_repository_is_run_followed_or_converted() {
     let state = accepted(source.read().await);
     evil.assert_nothing_ran();
     assert_eq!((state.revision.0.as_str(), tags(&state).as_str()), (old.as_str(), "api 1"));
-    // Nor in the mirror itself.
+    // Nor in the mirror itself, where the replacement is known.
+    let mirror = bed.mirror().display().to_string();
+    bed.run(&["-C", &mirror, "fetch", "--quiet", &bed.server().display().to_string(), "refs/x/refs/heads/main"], b"");
+    bed.run(&["-C", &mirror, "update-ref", &format!("refs/replace/{old}"), &other], b"");
+    bed.run(&["-C", &mirror, "update-ref", &format!("refs/replace/{blob}"), &other_blob], b"");
+    fs::write(bed.mirror().join("mark"), "").unwrap();
+    fs::remove_file(bed.record()).unwrap();
+    assert_eq!(tags(&*accepted(bed.source().read().await)), "api 1");
     for hook in ["post-update", "reference-transaction", "pre-auto-gc", "post-checkout"] {
         evil.write(&bed.mirror().join("hooks").join(hook));
     }
-    let refs = bed.mirror().join("refs/replace");
-    fs::create_dir_all(&refs).unwrap();
-    fs::write(refs.join(&old), &other).unwrap();
     bed.git(&["reset", "--quiet", "--hard", &old]);
     let next = bed.publish("2");
     evil.forget();
@@ -188,6 +192,7 @@ async fn nothing_in_a_repository_is_run_followed_or_converted() {
     assert_eq!(accepted(source.read().await).revision.0, third);
     let record = fs::read_to_string(bed.record()).unwrap();
     assert!(!record.contains('\r') && !record.contains("replaced"));
+    assert!(bed.mirror().join("mark").exists(), "it was not made anew");
     evil.assert_nothing_ran();
 }
 

@@ -37,7 +37,7 @@ async fn down_at_a_restart_the_last_good_commit_is_in_force_at_once() {
     let mut watching = Watching::new(&source);
     let began = Instant::now();
     let state = accepted(watching.next().await);
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < Duration::from_secs(10));
     assert_eq!(state.revision.0, id);
     assert_eq!(state.commit.as_ref().map(|it| it.subject.as_str()), Some("api: tag 1"));
     unreadable(watching.next().await);

@@ -62,7 +62,7 @@ async fn only_the_refused_commit_can_be_accepted_and_then_it_is_in_force() {
     assert!(why.contains("no commit is refused"), "{why}");
     let id = rewritten(&bed);
     rejected(source.read().await);
-    for wrong in [&ids[2][..12], "", "zz", &id[..3], &format!("{id}0"), &ids[0]] {
+    for wrong in [&ids[2][..12], "", "zz", &id[..6], &format!("{id}0"), &ids[0]] {
         let why = source.accept_rewind(wrong, "ann").await.unwrap_err();
         assert!(why.contains(&id), "{wrong}: {why}");
         rejected(source.read().await);

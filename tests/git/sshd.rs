@@ -1,12 +1,12 @@
 //! An SSH server of one's own: the current user, a throwaway host key, one key that opens it, and git alone behind it.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::bed::{Bed, PATIENCE, fed};
+use crate::bed::{Bed, PATIENCE, fed, free_port};
 use crate::program::pause;
 
 pub(crate) struct Sshd {
@@ -39,7 +39,7 @@ impl Sshd {
         if rustix::process::geteuid().is_root() {
             fs::create_dir_all("/run/sshd").unwrap();
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let config = dir.join("config");
         let lines = [
             format!("Port {port}"),

@@ -1,11 +1,11 @@
 //! HTTPS, by an nginx of one's own in front of the server: whose certificate is believed, and no way back to HTTP.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use crate::bed::{Bed, PATIENCE, enabled, fed};
+use crate::bed::{Bed, PATIENCE, enabled, fed, free_port};
 use crate::git_server::{GitServer, Mode};
 use crate::program::{Program, pause};
 use crate::reach::over_http;
@@ -39,7 +39,7 @@ impl Tls {
         openssl.args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]);
         openssl.args(["-keyout", &key, "-out", &certificate]);
         fed(openssl, b"");
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|it| format!("{it}_temp_path {};", at(&format!("temp-{it}"))))
             .concat();

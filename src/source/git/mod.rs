@@ -29,8 +29,8 @@ use last_good::{LastGood, Record};
 pub use once::{Reading, read_once};
 use schedule::Schedule;
 
-/// A person names at least so much of a commit, as with git itself.
-const SHORTEST: usize = 4;
+/// A person names at least so many digits of a commit.
+const SHORTEST: usize = 7;
 
 /// What a [`GitSource`] is made from.
 #[derive(Clone)]
