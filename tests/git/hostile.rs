@@ -176,7 +176,7 @@ async fn nothing_in_a_repository_is_run_followed_or_converted() {
     bed.run(&["-C", &mirror, "update-ref", &format!("refs/replace/{blob}"), &other_blob], b"");
     fs::write(bed.mirror().join("mark"), "").unwrap();
     fs::remove_file(bed.record()).unwrap();
-    assert_eq!(tags(&*accepted(bed.source().read().await)), "api 1");
+    assert_eq!(tags(&accepted(bed.source().read().await)), "api 1");
     for hook in ["post-update", "reference-transaction", "pre-auto-gc", "post-checkout"] {
         evil.write(&bed.mirror().join("hooks").join(hook));
     }

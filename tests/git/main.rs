@@ -15,6 +15,7 @@ mod content;
 mod damage;
 mod hostile;
 mod killed;
+mod lives;
 mod outage;
 mod program;
 mod prompt;

@@ -61,6 +61,20 @@ async fn a_token_file_opens_the_door_and_is_read_each_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_the_address_is_the_one_the_token_is_for() {
+    let (mut bed, server, id) = over_http();
+    server.login("x-token-auth", TOKEN);
+    let file = bed.path("token");
+    fs::write(&file, TOKEN).unwrap();
+    bed.settings.access.token = Some(Token::File(file));
+    assert!(unreadable(bed.source().read().await).contains("Authentication failed"));
+    bed.settings.url = bed.settings.url.replace("http://", "http://x-token-auth@");
+    let source = bed.source();
+    assert_eq!(accepted(source.read().await).revision.0, id);
+    assert!(source.place().starts_with("http://127.0.0.1:"), "hosts take tokens in its place: {}", source.place());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_printed_token_that_is_refused_is_asked_for_once_more_and_never_shown() {
     let (mut bed, server, id) = over_http();
     server.login("x-access-token", TOKEN);
