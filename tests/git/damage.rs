@@ -37,7 +37,7 @@ fn loose(mirror: &Path, id: &str) -> PathBuf {
 type Damage = fn(&Path, &str);
 
 /// Of a mirror whose good commit is the second argument.
-const DAMAGES: [(&str, Damage); 19] = [
+const DAMAGES: [(&str, Damage); 21] = [
     ("HEAD is gone", |it, _| fs::remove_file(it.join("HEAD")).unwrap()),
     ("HEAD is empty", |it, _| fs::write(it.join("HEAD"), "").unwrap()),
     ("HEAD is rubbish", |it, _| fs::write(it.join("HEAD"), "\0\0\0").unwrap()),
@@ -61,6 +61,8 @@ const DAMAGES: [(&str, Damage); 19] = [
     }),
     ("objects/ is gone", |it, _| fs::remove_dir_all(it.join("objects")).unwrap()),
     ("shallow is rubbish", |it, _| fs::write(it.join("shallow"), "rubbish\n").unwrap()),
+    ("shallow is gone", |it, _| fs::remove_file(it.join("shallow")).unwrap()),
+    ("shallow is empty", |it, _| fs::write(it.join("shallow"), "").unwrap()),
     ("packed-refs is rubbish", |it, _| fs::write(it.join("packed-refs"), "\0\0\0\n").unwrap()),
     ("the commit is cut", |it, id| {
         // It is loose or in a pack.
