@@ -337,6 +337,21 @@ fn set_refuses_what_would_be_wrong_and_leaves_the_file() {
 }
 
 #[test]
+fn with_git_a_checkout_is_what_is_edited_and_has_to_be_named() {
+    let dir = with(GOOD);
+    let git = "git: {url: \"git@github.com:acme/deploy.git\", path: desired}\n";
+    fs::write(dir.path().join("holdfast.yaml"), format!("source: desired\n{git}")).unwrap();
+    for verb in [vec!["set", "api", "tag=2"], vec!["rollback", "api", "--commit"]] {
+        let ended = run(dir.path(), &verb);
+        assert_eq!((ended.code, ended.out.as_str()), (1, ""), "{verb:?}");
+        let hint = "on the branch main of git@github.com:acme/deploy.git\n  because: a checkout of it can be edited, and \
+                    none is named\nhint: in a checkout add `--path desired --commit --push`\n";
+        assert!(ended.err.ends_with(hint), "{}", ended.err);
+    }
+    assert_eq!(run(dir.path(), &["set", "api", "tag=2", "--path", "desired"]).code, 0);
+}
+
+#[test]
 fn set_commits_only_the_file() {
     let dir = with(GOOD);
     let git = |args: &[&str]| {

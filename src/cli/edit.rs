@@ -70,6 +70,24 @@ fn shown(service: &Service, key: &str) -> Option<String> {
     }
 }
 
+/// The files to edit: `path` where it is given, else the folder of `holdfast.yaml`.
+///
+/// # Errors
+/// When the desired state is in git: the folder of `holdfast.yaml` is not what runs then.
+pub(crate) fn place<'a>(path: Option<&'a Path>, settings: &'a Settings) -> Result<&'a Path, Failure> {
+    match (path, &settings.git) {
+        (Some(path), _) => Ok(path),
+        (None, None) => Ok(&settings.source),
+        (None, Some(git)) => {
+            let folder = if git.path.is_empty() { "." } else { &git.path };
+            let url = crate::git::names::without_password(&git.url);
+            Err(Failure::new(format!("the desired state is in git, on the branch {} of {url}", git.branch))
+                .because("a checkout of it can be edited, and none is named")
+                .try_this(format!("in a checkout add `--path {folder} --commit --push`")))
+        }
+    }
+}
+
 /// The file that has `service`, and its text.
 ///
 /// # Errors

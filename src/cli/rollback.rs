@@ -30,7 +30,7 @@ pub(crate) struct RollbackArgs {
     /// made again on theirs.
     #[arg(long)]
     push: bool,
-    /// The folder of the desired state, or the file [default: `source` of holdfast.yaml].
+    /// The folder of the desired state, or the file; with `git:`, in a checkout [default: `source` of holdfast.yaml].
     #[arg(long, value_name = "PATH")]
     path: Option<PathBuf>,
 }
@@ -43,12 +43,12 @@ pub(crate) async fn run(args: &RollbackArgs, around: &Surroundings) -> Result<Ex
     if !args.commit && !args.push {
         return act::run("rollback", &args.act, around).await;
     }
+    let settings = edges::settings(around)?;
+    let path = edit::place(args.path.as_deref(), &settings)?;
     let name = &args.act.service;
     let client = Client::connect(&around.state_dir()?).await?;
     let found = status::fetch(&client, Some(name)).await?.services.into_iter().next();
     let tag = previous_tag(name, found.as_ref())?;
-    let settings = edges::settings(around)?;
-    let path = args.path.as_ref().unwrap_or(&settings.source);
     let changes = [("tag".to_owned(), tag)];
     let body = format!("Rolled back by {}.", act::user());
     let publish = git::Publish { body: &body, push: args.push };

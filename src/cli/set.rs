@@ -18,7 +18,7 @@ use super::{Surroundings, act, edges, git, out};
 Examples:
   holdfast set dangdang-api tag=3f2a1b9
   holdfast set dangdang-api replicas=3 docker.env.TZ=Asia/Seoul
-  holdfast set dangdang-api tag=3f2a1b9 --path desired-state/prod --commit --push")]
+  holdfast set dangdang-api tag=3f2a1b9 --path prod --commit --push")]
 pub(crate) struct SetArgs {
     /// Which service.
     #[arg(value_parser = ServiceName::new)]
@@ -26,7 +26,7 @@ pub(crate) struct SetArgs {
     /// What becomes what.
     #[arg(required = true, value_name = "KEY=VALUE", value_parser = pair)]
     changes: Vec<(String, String)>,
-    /// The folder of the desired state, or the file [default: `source` of holdfast.yaml].
+    /// The folder of the desired state, or the file; with `git:`, in a checkout [default: `source` of holdfast.yaml].
     #[arg(long, value_name = "PATH")]
     path: Option<PathBuf>,
     /// Commit the file with git: only this file, on the branch that is checked out.
@@ -51,7 +51,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 /// When the edit would make the file invalid (it is then left as it was), or git refuses.
 pub(crate) async fn run(args: &SetArgs, around: &Surroundings) -> Result<Exit, Failure> {
     let settings = edges::settings(around)?;
-    let path = args.path.as_ref().unwrap_or(&settings.source);
+    let path = edit::place(args.path.as_deref(), &settings)?;
     let once = || edit(path, &args.service, &args.changes, &settings);
     if !args.commit && !args.push {
         return once().map(|_| Exit::Fine);
