@@ -145,7 +145,16 @@ const RULES: [(&[&str], Trouble, Option<&str>); 11] = [
         Some("a token (`git.tokenFile`, `git.tokenCommand`) or a credential helper of this host has to let it in"),
     ),
     (
-        &["error: 403", "Permission to", "denied to", "not allowed to push", "access denied", "Access denied"],
+        &[
+            "error: 403",
+            "Permission to",
+            "denied to",
+            "not allowed to push",
+            "access denied",
+            "Access denied",
+            "marked as read only",
+            "not have write access",
+        ],
         Trouble::Denied,
         Some("the token or key is known, and may not do this: look at what it is allowed"),
     ),
@@ -222,6 +231,13 @@ mod tests {
             assert_eq!(judge(&line("[remote rejected]", why)), (Trouble::Denied, Some(NOT_TAKEN)), "{why}");
         }
         assert_eq!(judge(&line("[remote rejected]", "unpacker error")).0, Trouble::Other);
+        for said in [
+            "ERROR: The key you are authenticating with has been marked as read only.",
+            "ERROR: This deploy key does not have write access to this project.",
+        ] {
+            let said = format!("{said}\nfatal: Could not read from remote repository.");
+            assert_eq!(judge(&said).0, Trouble::Denied, "{said}");
+        }
     }
 
     #[test]

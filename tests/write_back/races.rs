@@ -100,10 +100,12 @@ async fn two_controllers_with_one_change_leave_one_commit_and_with_two_changes_t
 async fn a_branch_that_was_taken_back_or_away_in_between_is_not_brought_back() {
     let bed = Bed::new();
     let old = bed.head();
-    let head = bed.somebody_pushes();
     let access = Access { allow: vec![Protocol::File], ..Access::default() };
     let remote = Remote { url: bed.url(), branch: "main".to_owned(), access };
     let mirror = Mirror::new(Path::new(&bed.path("mirror")), remote);
+    // Both are known here, so that nothing but the wanted place of the branch stands in the way.
+    mirror.fetch(&old).await.unwrap();
+    let head = bed.somebody_pushes();
     mirror.fetch(&head).await.unwrap();
     let author = Author { name: "H".into(), email: "h@x".into(), signing_key: None };
     let new = NewCommit { parent: &head, path: "README.md", content: "x", message: "m", author: &author };
