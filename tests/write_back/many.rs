@@ -2,6 +2,8 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use crate::bed::{Bed, FILE};
 
@@ -34,46 +36,84 @@ fn twenty_pushes_at_once_are_twenty_commits() {
 }
 
 /// A controller, which ends with the test.
-struct Running(Child);
+struct Running {
+    child: Child,
+    log: Receiver<String>,
+}
+
+impl Running {
+    /// In the sandbox, as `holdfast.yaml` of the bed says.
+    fn new(bed: &Bed) -> Self {
+        let git = format!("{{url: \"{}\", path: prod, interval: 1s, allow: [file], write: {{name: Bot}}}}", bed.url());
+        std::fs::write(bed.path("holdfast.yaml"), format!("listen: none\ncontroller: web-1\ngit: {git}\n")).unwrap();
+        let args = ["run", "--sandbox", "--config", "../holdfast.yaml", "--state-dir", "../state"];
+        let mut run = bed.holdfast("home", &args);
+        let mut child = run.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (into, log) = mpsc::channel();
+        // To its end: it must not stop because nobody reads.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(into.send(line))));
+        let it = Self { child, log };
+        it.until("controller web-1 started");
+        it
+    }
+
+    /// Until a line of its log has these words.
+    fn until(&self, words: &str) {
+        let mut seen = String::new();
+        while !seen.lines().last().is_some_and(|line| line.contains(words)) {
+            let line = self.log.recv_timeout(Duration::from_secs(60));
+            let line = line.unwrap_or_else(|_| panic!("waited in vain for `{words}`:\n{seen}"));
+            seen += &format!("{line}\n");
+        }
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 #[test]
 fn a_rollback_is_a_commit_the_controller_follows() {
     let bed = Bed::new();
-    let url = bed.url();
-    let git = ["--git", &url, "--git-allow", "file", "--path", "prod", "--listen", "none"];
-    let mut run = bed.holdfast("home", &["run", "--sandbox", "--state-dir", "../state"]);
-    let mut run = Running(run.args(git).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
-    let mut log = BufReader::new(run.0.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert!(log.any(|line| line.contains("controller default started")), "it did not start");
-    // Nobody else reads it, and it must not stop for that.
-    std::thread::spawn(move || log.for_each(drop));
-    let until_head_serves = || {
-        bed.says("home", &["reconcile", "--state-dir", "../state"]);
-        let wait = ["wait", "api", "--timeout", "60s", "--state-dir", "../state", "--source-revision"];
-        let head = bed.head();
-        bed.says("home", &wait.into_iter().chain([head.as_str()]).collect::<Vec<_>>());
-        bed.says("home", &["status", "api", "-o", "json", "--state-dir", "../state"])
-    };
-    let serving = |status: &str| {
-        let status: serde_json::Value = serde_json::from_str(status).unwrap();
-        status["services"][0]["serving"]["tag"].as_str().unwrap_or_default().to_owned()
-    };
-    assert_eq!(serving(&until_head_serves()), "v1");
+    let running = Running::new(&bed);
+    running.until("api  settled: v1");
     bed.says("ann", &["set", "api", "tag=v2", "--path", "prod", "--push"]);
-    assert_eq!(serving(&until_head_serves()), "v2");
+    running.until("api  settled: v2");
     // From a checkout that has not seen v2 yet, while somebody else pushed.
     bed.git("ann", &["reset", "--quiet", "--hard", "HEAD~1"]);
     bed.somebody_pushes();
     bed.says("ann", &["rollback", "api", "--path", "prod", "--push", "--state-dir", "../state"]);
-    assert_eq!(serving(&until_head_serves()), "v1");
+    running.until("api  settled: v1");
     assert_eq!(bed.log()[0], "api: tag v2 -> v1");
     assert_eq!(bed.git("server.git", &["log", "-1", "--format=%b", "main"]).trim(), "Rolled back by tester.");
     assert_eq!(bed.text("prod/services.yaml"), FILE);
+}
+
+#[test]
+fn a_followed_tag_is_committed_by_the_controller_and_live() {
+    let bed = Bed::empty("sha1");
+    let service = |name: &str, more: &str| {
+        format!(
+            "  {name}:\n    image: reg.example/app\n    tag: 1.0.0   # the line\n    health: {{running: 1s}}\n{more}"
+        )
+    };
+    let follow = "    follow: {semver: \">=1 <2\"}   # by itself\n";
+    let text = format!("services:\n{}{}", service("api", follow), service("tester", ""));
+    bed.commit("ann", "prod/services.yaml", &text);
+    let running = Running::new(&bed);
+    running.until("api  settled: 1.0.0");
+    // The registry of the sandbox has what was asked for once.
+    bed.says("ann", &["set", "tester", "tag=1.1.0", "--path", "prod", "--push"]);
+    running.until("tester  settled: 1.1.0");
+    bed.says("home", &["reconcile", "api", "--state-dir", "../state"]);
+    running.until("api  settled: 1.1.0");
+    assert_eq!(bed.log()[0], "api: tag 1.0.0 -> 1.1.0");
+    assert_eq!(bed.text("prod/services.yaml"), text.replace("tag: 1.0.0", "tag: 1.1.0"));
+    let body = bed.git("server.git", &["log", "-1", "--format=%an: %b", "main"]);
+    assert!(body.starts_with("Bot: 1.1.0 is the newest tag that fits"), "{body}");
+    assert!(body.ends_with("Holdfast-Controller: web-1\nHoldfast-Service: api"), "{body}");
 }

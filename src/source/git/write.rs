@@ -57,7 +57,8 @@ impl Writer {
         let id = mirror.make(&new).await?;
         match mirror.push(&id, parent).await {
             Ok(()) => {
-                tracing::info!("{}  committed tag {} -> {} as {id}", step.service, step.from, step.to);
+                let short = id.get(..12).unwrap_or(&id);
+                tracing::info!("{}  committed tag {} -> {} as {short}", step.service, step.from, step.to);
                 Ok(Some(Ensured::Changed))
             }
             Err(error) if error.trouble == Trouble::Overtaken => Ok(None),
