@@ -70,18 +70,20 @@ async fn an_address_a_branch_or_a_folder_that_is_an_option_or_a_command_reaches_
         let why = unreadable(bed.source().read().await);
         println!("{url}: {}", bed.plain(&why));
     }
+    let mut it = Bed::published().0;
     for branch in ["--upload-pack=EVIL", "-x", "main\nEVIL", "../../main", "main:refs/heads/x", "*", "ma*", "@{-1}", ""]
     {
         assert_eq!(names::branch(branch), None, "{branch}");
-        let mut it = Bed::published().0;
         it.settings.branch = touch(branch);
         let update = it.source().read().await;
+        println!("{branch:?}");
         assert!(!matches!(update, holdfast::ports::SourceUpdate::Accepted(_)), "{branch}: {update:?}");
     }
+    it.settings.branch = "main".to_owned();
     for path in ["--help", "-r", "..", "../checkout", "/etc", ":(top)prod", ":/prod", "p*", "pro?", "prod\nx"] {
-        let mut it = Bed::published().0;
         it.settings.path = path.to_owned();
         let update = it.source().read().await;
+        println!("{path:?}");
         assert!(!matches!(update, holdfast::ports::SourceUpdate::Accepted(_)), "{path}: {update:?}");
     }
     evil.assert_nothing_ran();
