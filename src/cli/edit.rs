@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::model::desired::{DesiredState, Service, SourceRevision};
 use crate::model::names::ServiceName;
 use crate::ports::{Clock as _, WallClock};
+use crate::source::edit::EditError;
 use crate::source::settings::Settings;
 use crate::source::{self, FileText, SourceError};
 
@@ -101,15 +102,21 @@ pub(crate) fn file_of(path: &Path, service: &ServiceName) -> Result<(PathBuf, St
         files = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(yaml).collect();
         files.sort();
     }
-    let mut why = Vec::new();
+    let (mut why, mut headline) = (Vec::new(), format!("no file in {} has the service {service}", path.display()));
     for file in files {
         let text = std::fs::read_to_string(&file).map_err(|error| unreadable(&file, error))?;
         match source::edit::set(&text, service.as_str(), &[]) {
             Ok(_) => return Ok((file, text)),
-            Err(error) => why.push(format!("{}: {error}", file.display())),
+            Err(error) => {
+                // It may well have the service: nobody can tell.
+                if !matches!(error, EditError::NoService { .. }) {
+                    headline = format!("{} is not valid as it is, so {service} cannot be edited", file.display());
+                }
+                why.push(format!("{}: {error}", file.display()));
+            }
         }
     }
-    Err(Failure::from_words(format!("no file in {} has the service {service}", path.display()), &why.join("\n")))
+    Err(Failure::from_words(headline, &why.join("\n")))
 }
 
 /// Beside it first, then in its place: a reader sees the old file or the new one, and its mode stays.

@@ -112,7 +112,7 @@ where
             _ => ("", Paint::Plain),
         };
         // One event is one line, whatever a program we quote has said.
-        let message = format!("{word}{message}").replace('\n', " | ");
+        let message = one_line(&format!("{word}{message}"));
         write!(
             writer,
             "{} {}{}",
@@ -121,11 +121,15 @@ where
             paint.on(&message, self.colour)
         )?;
         if !because.is_empty() {
-            let because = format!("  because {}", because.replace('\n', " | "));
+            let because = format!("  because {}", one_line(&because));
             write!(writer, "{}", Paint::Dim.on(&because, self.colour))?;
         }
         writeln!(writer)
     }
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" | ")
 }
 
 #[cfg(test)]
@@ -170,7 +174,7 @@ mod tests {
     #[test]
     fn an_event_is_one_line_and_libraries_only_warn() {
         let text = logged(|| {
-            tracing::warn!(service = "api", "nginx said\nthis");
+            tracing::warn!(service = "api", "nginx said\n  this");
             tracing::info!(target: "hyper::client", "connected");
             tracing::warn!(target: "hyper::client", "lost");
         });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::model::event::HistoryEntry;
 use crate::model::names::ServiceName;
 use crate::model::status::{Phase, ServiceStatus, SourceStatus, Status};
 
@@ -49,6 +50,8 @@ fn revision(text: &str) -> Result<String, String> {
 enum Verdict {
     /// It serves in full.
     Serves,
+    /// It is below this revision, which serves in full.
+    Below(String),
     /// A newer revision took its place and serves in full.
     Superseded(String),
     /// Rejected, rolled back or quarantined, and why.
@@ -83,7 +86,16 @@ async fn until(args: &WaitArgs, mut client: Client, state_dir: &Path) -> Result<
             loop {
                 let Ok(status) = client.get::<Status>("/api/v1/services", &[]).await else { break };
                 patience.reset();
-                if let Some(exit) = progress.tell(args, &status)? {
+                let mut verdict = judge(&status, &args.service, &args.source_revision, &mut progress.in_force_once)?;
+                if matches!(verdict, Verdict::Below(_) | Verdict::Superseded(_)) {
+                    // The newer one may be the way back from it.
+                    let history = format!("/api/v1/services/{}/history", args.service);
+                    let Ok(entries) = client.get::<Vec<HistoryEntry>>(&history, &[]).await else { break };
+                    if let Some(why) = failed_before(&entries, &args.source_revision) {
+                        verdict = Verdict::Failed(why);
+                    }
+                }
+                if let Some(exit) = progress.tell(args, verdict)? {
                     return Ok(exit);
                 }
                 if stream.next().await.is_none() {
@@ -106,10 +118,13 @@ struct Progress {
 }
 
 impl Progress {
-    fn tell(&mut self, args: &WaitArgs, status: &Status) -> Result<Option<Exit>, Failure> {
+    fn tell(&mut self, args: &WaitArgs, verdict: Verdict) -> Result<Option<Exit>, Failure> {
         let WaitArgs { service, source_revision, timeout: _ } = args;
-        let (text, exit) = match judge(status, service, source_revision, &mut self.in_force_once)? {
+        let (text, exit) = match verdict {
             Verdict::Serves => (format!("{service} serves {source_revision}"), Exit::Fine),
+            Verdict::Below(newer) => {
+                (format!("{service} serves {source_revision}, as a part of {}", status::short(&newer)), Exit::Fine)
+            }
             Verdict::Superseded(by) => (format!("{source_revision} was superseded; {service} serves {by}"), Exit::Fine),
             Verdict::Failed(why) => (format!("{service} does not serve {source_revision}: {why}"), Exit::RolledBack),
             Verdict::NotYet(now) => {
@@ -144,8 +159,11 @@ fn judge(status: &Status, name: &ServiceName, wanted: &str, in_force_once: &mut 
         return Ok(Verdict::NotYet(waiting_for_source(status, wanted)));
     };
     let serves_newest = service.revision.is_some() && service.revision == *revision;
-    if is_wanted(&service.revision) || (included && serves_newest) {
+    if is_wanted(&service.revision) {
         return Ok(Verdict::Serves);
+    }
+    if let (true, true, Some(newer)) = (included, serves_newest, &service.revision) {
+        return Ok(Verdict::Below(newer.clone()));
     }
     if !in_force && !*in_force_once {
         return Ok(Verdict::NotYet(waiting_for_source(status, wanted)));
@@ -161,6 +179,13 @@ fn judge(status: &Status, name: &ServiceName, wanted: &str, in_force_once: &mut 
         Some(serves) if !in_force && serves_newest => Ok(Verdict::Superseded(serves.clone())),
         _ => Ok(Verdict::NotYet(under_way(service))),
     }
+}
+
+/// Pure: why the release that `wanted` asked for failed, if its last try did.
+fn failed_before(newest_first: &[HistoryEntry], wanted: &str) -> Option<String> {
+    let entry = newest_first.iter().find(|entry| matches(&entry.revision, wanted))?;
+    let why = entry.outcome.strip_prefix("failed")?.trim_start_matches(": ");
+    Some(format!("{} failed, and a newer revision took its place: {why}", entry.tag))
 }
 
 /// `sha256:` before a digest is not typed by people.
@@ -270,7 +295,7 @@ mod tests {
         assert_eq!(verdict(&together, &mut seen), Verdict::NotYet("starting green".into()));
         assert!(seen, "it is in force");
         together.services[0].revision = Some("ccccccccc".into());
-        assert_eq!(verdict(&together, &mut false), Verdict::Serves);
+        assert_eq!(verdict(&together, &mut false), Verdict::Below("ccccccccc".into()));
         // It failed as a part of them.
         let mut failed = status("ccccccccc", Some("bbbbbbbbb"), Some("Quarantined"));
         failed.source.includes = vec!["aaaaaaaaa".into()];
@@ -278,6 +303,30 @@ mod tests {
         // Others that came along say nothing about this one.
         together.source.includes = vec!["999999999".into()];
         assert!(matches!(verdict(&together, &mut false), Verdict::NotYet(_)));
+    }
+
+    #[test]
+    fn one_that_failed_before_a_newer_one_led_back_did_not_serve() {
+        let entry = |revision: &str, outcome: &str| HistoryEntry {
+            started_at: jiff::Timestamp::UNIX_EPOCH,
+            ended_at: None,
+            tag: "2".into(),
+            release: "v1:2".into(),
+            digest: String::new(),
+            revision: revision.into(),
+            commit: None,
+            why: String::new(),
+            outcome: outcome.into(),
+        };
+        let failed = entry("aaaaaaaaa", "failed: it answered 503");
+        let why = "2 failed, and a newer revision took its place: it answered 503";
+        let before = |entries: &[HistoryEntry]| failed_before(entries, "aaaaaaa");
+        assert_eq!(before(&[entry("ccccccccc", "serving"), failed.clone()]).as_deref(), Some(why));
+        // Tried once more, and it served.
+        assert_eq!(before(&[entry("aaaaaaaaa", "replaced"), failed]), None);
+        // Never tried alone, or somebody else's failure.
+        assert_eq!(before(&[entry("bbbbbbbbb", "failed: x")]), None);
+        assert_eq!(before(&[entry("aaaaaaaaa", "superseded")]), None);
     }
 
     #[test]
