@@ -68,12 +68,14 @@ fn pick(folder: &str, entries: Vec<Entry>, only: Option<&[u8]>) -> Result<Vec<(P
         if is_hidden || !(is_yaml || is_json) {
             continue;
         }
-        let path = PathBuf::from(format!("{folder}{}", name.escape_debug()));
         match refusal(&entry, &name) {
-            None => wanted.push((path, entry)),
+            None => wanted.push((PathBuf::from(format!("{folder}{name}")), entry)),
             // Only a service that names it misses it.
             Some(_) if is_json => {}
-            Some(what) => errors.push(SourceError::of_file(&path, what).hint("commit it as a plain file")),
+            Some(what) => {
+                let shown = PathBuf::from(format!("{folder}{}", name.escape_debug()));
+                errors.push(SourceError::of_file(&shown, what).hint("commit it as a plain file"));
+            }
         }
     }
     wanted.sort_by(|a, b| a.0.cmp(&b.0));
@@ -138,6 +140,7 @@ mod tests {
             entry(Kind::File, "b.yml"),
             entry(Kind::File, "a.yaml"),
             entry(Kind::File, "task.json"),
+            entry(Kind::File, "it's.yaml"),
             entry(Kind::File, ".hidden.yaml"),
             entry(Kind::File, ".yaml"),
             entry(Kind::File, "README.md"),
@@ -146,7 +149,7 @@ mod tests {
         ];
         let names: Vec<String> =
             pick("prod/", good, None).unwrap().iter().map(|(path, _)| path.display().to_string()).collect();
-        assert_eq!(names, ["prod/a.yaml", "prod/b.yml", "prod/task.json"]);
+        assert_eq!(names, ["prod/a.yaml", "prod/b.yml", "prod/it's.yaml", "prod/task.json"]);
         for bad in [
             entry(Kind::Link, "a.yaml"),
             entry(Kind::Submodule, "a.yaml"),
