@@ -227,7 +227,13 @@ fn below(text: &mut String, service: &ServiceStatus, now: Timestamp, colour: boo
     }
     for hold in &service.holds {
         let first = format!("  {} ({}): ", hold.reason, text::age(hold.since, now));
-        text.push_str(&text::wrap_at(&first, 4, &hold.message));
+        let mut lines = hold.message.lines();
+        text.push_str(&text::wrap_at(&first, 4, lines.next().unwrap_or_default()));
+        // A hint stays a line of its own.
+        for line in lines {
+            text.push('\n');
+            text.push_str(&text::wrap_at("    ", 4, line));
+        }
         text.push('\n');
     }
 }

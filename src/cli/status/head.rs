@@ -13,8 +13,8 @@ pub(super) fn head(status: &Status, now: Timestamp, colour: bool) -> String {
     let mut lines = vec![format!("controller  {}", status.controller)];
     // A folder is read at every change, and between them there is nothing to tell.
     let checked = source.checked.filter(|_| source.commit.is_some());
-    let checked = checked.map_or_else(String::new, |age| format!(", checked {} ago", text::span(age)));
-    lines.push(text::wrap_at("source      ", HEAD, &format!("{}{checked}", source.from)));
+    let checked = checked.map_or_else(String::new, |age| format!(", checked{GLUE}{}{GLUE}ago", text::span(age)));
+    lines.push(text::wrap_at("source      ", HEAD, &format!("{}{checked}", source.from)).replace(GLUE, " "));
     lines.push(match (&source.commit, &source.revision) {
         (Some(commit), _) => {
             let shown = format!("{}, {} ago", cut_subject(commit), text::age(commit.at, now));
@@ -36,6 +36,9 @@ pub(super) fn head(status: &Status, now: Timestamp, colour: bool) -> String {
     text.push('\n');
     text
 }
+
+/// Stands for a space where no line ends.
+const GLUE: char = '\u{1f}';
 
 /// Where the values of the head begin.
 const HEAD: usize = 12;
@@ -94,6 +97,9 @@ the source cannot be read; the last good one stays: could not reach github.com:
 
 ";
         assert_eq!(text, wanted);
+        // A number and its `ago` stay together.
+        status.source.from.push_str("/shop");
+        assert!(head(&status, at, false).contains("prod/shop,\n            checked 2s ago\n"), "{text}");
         let commit = status.source.commit.as_mut().unwrap();
         (commit.subject, commit.author) = ("x".repeat(200), "\u{1b}[31m name".repeat(20));
         let text = head(&status, at, false);
