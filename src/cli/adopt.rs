@@ -11,8 +11,8 @@ use super::{Surroundings, edges, out};
 /// Arguments of `adopt`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "For a host whose `controller:` in holdfast.yaml changed. The controller with the old id must not
-run any more.
+    after_help = "For a host whose `controller:` in holdfast.yaml changed. The controller with
+the old id must not run any more.
 
 Example:
   holdfast adopt --from default"

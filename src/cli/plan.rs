@@ -32,8 +32,8 @@ const PROBES: Duration = Duration::from_secs(3);
 
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code: 0 nothing to do, 2 there are changes, 1 an error. What only waits (a hold) is shown
-and is no change.
+#[command(after_help = "Exit code: 0 nothing to do, 2 there are changes, 1 an error. What only waits
+(a hold) is shown and is no change.
 
 Examples:
   holdfast plan desired-state/prod

@@ -24,9 +24,9 @@ use super::logging::{self, LogFormat};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code: 0 a clean stop (with --once: settled), 2 --once ended unsettled or rolled back,
-1 an error. Ctrl-C or SIGTERM finishes the steps under way; a second one ends at
-once.
+#[command(after_help = "Exit code: 0 a clean stop (with --once: settled), 2 --once ended unsettled or
+rolled back, 1 an error. Ctrl-C or SIGTERM finishes the steps under way;
+a second one ends at once.
 
 Examples:
   holdfast run                          what holdfast.yaml says
