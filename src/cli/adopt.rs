@@ -10,13 +10,11 @@ use super::{Surroundings, edges, out};
 
 /// Arguments of `adopt`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "For a host whose `controller:` in holdfast.yaml changed. The controller with
+#[command(after_help = "For a host whose `controller:` in holdfast.yaml changed. The controller with
 the old id must not run any more.
 
 Example:
-  holdfast adopt --from default"
-)]
+  holdfast adopt --from default")]
 pub(crate) struct AdoptArgs {
     /// The id that created it.
     #[arg(long, value_name = "OLD", value_parser = ControllerId::new)]
