@@ -1,5 +1,7 @@
 //! Names that reach git's command line, checked: addresses, branches, folders, object ids.
 
+use std::net::Ipv6Addr;
+
 use super::Protocol;
 
 /// Why an address is refused.
@@ -12,9 +14,13 @@ pub struct BadUrl {
 }
 
 /// What a branch may be called.
-pub const BRANCH: &str = "a branch like `main` or `env/prod`";
+pub const BRANCH: &str = "a branch like `main` or `env/prod`, of letters, digits and `._-+#=@/`";
 /// What a folder may be called.
 pub const FOLDER: &str = "a folder inside the repository like `desired-state/prod`, without `..`";
+
+/// Tokens of the hosts that mark theirs, and how long the name of a user is at most: none of them marks all.
+const TOKENS: [&str; 9] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "ATBB", "ATCTT"];
+const LONGEST_USER: usize = 32;
 
 const ADDRESS: &str = "`https://HOST/PATH`, `ssh://HOST/PATH` or `git@HOST:PATH`";
 
@@ -29,9 +35,9 @@ pub fn url(text: &str, allow: &[Protocol]) -> Result<(), BadUrl> {
         return bad(None);
     }
     match text.split_once("://") {
-        Some(("https", rest)) => host_and_path(rest),
+        Some(("https", rest)) => over_http(rest),
         Some(("ssh", rest)) => host_and_path(rest),
-        Some(("http", rest)) if allow.contains(&Protocol::Http) => host_and_path(rest),
+        Some(("http", rest)) if allow.contains(&Protocol::Http) => over_http(rest),
         Some(("http", _)) => {
             bad(Some("take https, or say `allow: [http]`: then anybody on the way can read and change it"))
         }
@@ -40,11 +46,37 @@ pub fn url(text: &str, allow: &[Protocol]) -> Result<(), BadUrl> {
         Some(_) => bad(None),
         None if text.starts_with('/') && allow.contains(&Protocol::File) => Ok(()),
         None if text.starts_with('/') => bad(Some("say `allow: [file]` to read a repository of this host")),
-        None => match text.split_once(':') {
-            Some((host, path)) if is_host(host) && !path.is_empty() && !path.starts_with(['-', ':']) => Ok(()),
+        None => match short(text) {
+            Some(path) if !path.is_empty() && !path.starts_with(['-', ':']) => Ok(()),
             _ => bad(None),
         },
     }
+}
+
+/// The path of `HOST:PATH` or `[ADDRESS]:PATH`, either with `USER@` before it.
+fn short(text: &str) -> Option<&str> {
+    let Some((before, rest)) = text.split_once('[') else {
+        let (host, path) = text.split_once(':')?;
+        return is_host(host).then_some(path);
+    };
+    // ssh and git take more in brackets (`[HOST:PORT]`): nothing but an address is meant here.
+    let (address, path) = rest.split_once("]:")?;
+    let user = before.is_empty() || before.strip_suffix('@').is_some_and(is_plain);
+    (user && address.parse::<Ipv6Addr>().is_ok()).then_some(path)
+}
+
+/// Like [`host_and_path`], but no token in place of a user: it would stand on the command line of git.
+fn over_http(rest: &str) -> Result<(), BadUrl> {
+    let authority = rest.split('/').next().unwrap_or_default();
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+    let is_token = user.len() > LONGEST_USER || TOKENS.iter().any(|mark| user.starts_with(mark));
+    if is_token && !user.contains(':') {
+        return Err(BadUrl {
+            expected: ADDRESS,
+            hint: Some("leave the token out of the address: `tokenFile` names it"),
+        });
+    }
+    host_and_path(rest)
 }
 
 fn host_and_path(rest: &str) -> Result<(), BadUrl> {
@@ -63,15 +95,16 @@ fn host_and_path(rest: &str) -> Result<(), BadUrl> {
 
 /// `HOST` or `USER@HOST`, neither of which could be taken for an option by ssh.
 fn is_host(text: &str) -> bool {
-    let plain = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('-')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-:%+".contains(c))
-    };
     match text.split_once('@') {
-        Some((user, host)) => plain(user) && plain(host),
-        None => plain(text),
+        Some((user, host)) => is_plain(user) && is_plain(host),
+        None => is_plain(text),
     }
+}
+
+fn is_plain(part: &str) -> bool {
+    !part.is_empty()
+        && !part.starts_with('-')
+        && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-:%+".contains(c))
 }
 
 /// The scheme and the host of an address that has one, port included: `https://host:8443`.
@@ -104,9 +137,10 @@ pub fn branch(text: &str) -> Option<String> {
             && !part.ends_with('.')
             && !part.ends_with(".lock")
             && !part.contains("..")
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-+#=".contains(c))
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-+#=@".contains(c))
     };
-    (text.len() <= 200 && text.split('/').all(plain) && text != "HEAD").then(|| text.to_owned())
+    // `@` alone is another name of HEAD.
+    (text.len() <= 200 && text.split('/').all(plain) && !matches!(text, "HEAD" | "@")).then(|| text.to_owned())
 }
 
 /// Checks a folder or file inside the repository; the root is empty.
@@ -139,6 +173,10 @@ mod tests {
             "ssh://[::1]/x",
             "git@github.com:acme/deploy.git",
             "host:x",
+            "[::1]:x",
+            "git@[fd00::7]:acme/deploy.git",
+            "https://x-access-token@host/x",
+            "https://glenn@host/x",
         ] {
             assert_eq!(url(good, &[]), Ok(()), "{good}");
         }
@@ -166,6 +204,20 @@ mod tests {
             "x",
             "https://host/a\nb",
             "https://host/a b",
+            "[::1]x",
+            "[::1]:",
+            "[::1]:-x",
+            "[host]:x",
+            "[host:22]:x",
+            "[-oProxyCommand=x]:y",
+            "-o@[::1]:x",
+            "@[::1]:x",
+            "a[::1]:x",
+            "[::1%-x]:y",
+            "https://ghp_canary@host/x",
+            "https://github_pat_canary@host/x",
+            "https://glpat-canary@host/x",
+            "https://0123456789012345678901234567890123456789@host/x",
         ] {
             assert!(url(bad, &[]).is_err(), "{bad}");
         }
@@ -173,6 +225,15 @@ mod tests {
             assert_eq!(url(asked, &[Protocol::File, Protocol::Http]), Ok(()), "{asked}");
         }
         assert!(url("file://host/x", &[]).is_err());
+    }
+
+    #[test]
+    fn a_token_in_place_of_a_user_belongs_into_a_file() {
+        let bad = url("https://gho_canary@host/x", &[]).unwrap_err();
+        assert!(bad.hint.unwrap().contains("`tokenFile`"), "{bad:?}");
+        assert!(url("http://ghs_canary@host/x", &[Protocol::Http]).is_err());
+        // Over SSH it is a user and nothing else.
+        assert_eq!(url("ssh://a-user-whose-name-is-longer-than-others@host/x", &[]), Ok(()));
     }
 
     #[test]
@@ -185,12 +246,12 @@ mod tests {
 
     #[test]
     fn branches_are_plain() {
-        for good in ["main", "env/prod", "release-1.2", "a_b+c"] {
+        for good in ["main", "env/prod", "release-1.2", "a_b+c", "env@prod", "@a", "a/@"] {
             assert_eq!(branch(good).as_deref(), Some(good));
         }
         for bad in [
             "", "-b", "a..b", "a//b", "/a", "a/", ".a", "a.lock", "a\nb", "a b", "a:b", "+a", "a@{1}", "*", "HEAD",
-            "a^",
+            "a^", "@", "a@{", "@{u}", "@{-1}",
         ] {
             assert_eq!(branch(bad), None, "{bad}");
         }
