@@ -222,16 +222,16 @@ fn a_commit_comes_over_http() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/origin.git", listener.local_addr().unwrap());
     let root = repository.dir.path().to_owned();
-    std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| backend(&root, stream)));
+    std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| backend(&root, &stream)));
     let args = ["check", "--files-only", "--git", &url, "--git-allow", "http", "--path", "prod", "--commit", &inside];
     let ended = repository.run(&args, &[]);
     assert!(ended.code == 0 && ended.out.contains(&inside[..12]), "{}{}", ended.out, ended.err);
 }
 
 /// `git http-backend` for one request.
-fn backend(root: &Path, stream: TcpStream) {
+fn backend(root: &Path, stream: &TcpStream) {
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let mut reader = BufReader::new(&stream);
+    let mut reader = BufReader::new(stream);
     let mut head = Vec::new();
     while head.last().is_none_or(|line: &String| !line.is_empty()) {
         let mut line = String::new();
@@ -268,7 +268,8 @@ fn backend(root: &Path, stream: TcpStream) {
     child.stdin.take().unwrap().write_all(&body).unwrap();
     let answer = child.wait_with_output().unwrap().stdout;
     let status = if answer.starts_with(b"Status: ") { &b"HTTP/1.1 500 No\r\n"[..] } else { b"HTTP/1.1 200 OK\r\n" };
-    (&stream).write_all(&[status, b"Connection: close\r\n", &answer].concat()).unwrap();
+    let mut stream = stream;
+    stream.write_all(&[status, b"Connection: close\r\n", &answer].concat()).unwrap();
 }
 
 #[test]

@@ -107,9 +107,9 @@ pub(crate) fn lock(settings: &Settings, kind: Kind) -> Result<Lock, Failure> {
 /// When the durable memory cannot be opened.
 pub(crate) fn build(settings: &Settings, kind: Kind, wakes: &Wakes) -> Result<Built, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
-    let (source, write_back) = source_of(settings, &clock);
+    let (source, writer) = source_of(settings, &clock);
     let edges = match kind {
-        Kind::Real => real(settings, open(&settings.state_dir)?, wakes, clock),
+        Kind::Real => real(settings, open(&settings.state_dir)?, wakes, clock, writer),
         Kind::Sandbox => {
             let dir = settings.state_dir.join("sandbox");
             // The world of the last sandbox is gone, so its memory must go too. The folder is ours by name.
@@ -122,7 +122,7 @@ pub(crate) fn build(settings: &Settings, kind: Kind, wakes: &Wakes) -> Result<Bu
             sandbox(open(&dir)?, wakes, clock)
         }
     };
-    Ok(Built { edges: Edges { write_back, ..edges }, source })
+    Ok(Built { edges, source })
 }
 
 /// The folder or the branch the desired state is read from, and how the controller itself changes it.
@@ -138,7 +138,10 @@ fn source_of(settings: &Settings, clock: &Arc<dyn Clock>) -> (Arc<dyn Source>, A
             let writer = source.writer();
             (source, writer)
         }
-        None => (Arc::new(Folder::new(settings.source.clone(), settings.rules(), Arc::clone(clock))), closed()),
+        None => (
+            Arc::new(Folder::new(settings.source.clone(), settings.rules(), Arc::clone(clock))),
+            closed("the desired state is a folder; only one in git is written to"),
+        ),
     }
 }
 
@@ -149,14 +152,22 @@ fn source_of(settings: &Settings, clock: &Arc<dyn Clock>) -> (Arc<dyn Source>, A
 pub(crate) fn build_read_only(settings: &Settings, wakes: &Wakes) -> Result<Edges, Failure> {
     let store = Sqlite::read_only(&settings.state_dir)
         .map_err(|why| Failure::from_words("could not read the durable memory", &why))?;
-    Ok(real(settings, store, wakes, Arc::new(WallClock)))
+    let clock: Arc<dyn Clock> = Arc::new(WallClock);
+    let (_, writer) = source_of(settings, &clock);
+    Ok(real(settings, store, wakes, clock, writer))
 }
 
 fn open(dir: &Path) -> Result<Arc<Sqlite>, Failure> {
     Sqlite::open(dir).map_err(|why| Failure::from_words("could not open the durable memory", &why))
 }
 
-fn real(settings: &Settings, store: Arc<dyn Store>, wakes: &Wakes, clock: Arc<dyn Clock>) -> Edges {
+fn real(
+    settings: &Settings,
+    store: Arc<dyn Store>,
+    wakes: &Wakes,
+    clock: Arc<dyn Clock>,
+    write_back: Arc<dyn WriteBack>,
+) -> Edges {
     let registries = settings.registries.iter().map(rule).collect();
     let aws = Shared::new(settings.aws_budget);
     let registry = Images::new(ImagesOptions { registries, clock: Arc::clone(&clock), aws: aws.clone() });
@@ -185,15 +196,15 @@ fn real(settings: &Settings, store: Arc<dyn Store>, wakes: &Wakes, clock: Arc<dy
         traffic: nginx(settings),
         probe: Prober::new(wakes.clone(), Arc::clone(&clock)),
         env_files: env_files(settings),
-        write_back: closed(),
+        write_back,
         store,
         clock,
     }
 }
 
-/// A folder belongs to the people who edit it.
-fn closed() -> Arc<dyn WriteBack> {
-    Arc::new(source::Closed("the desired state is a folder; only one in git is written to".to_owned()))
+/// Nobody writes to the desired state, for this reason.
+fn closed(why: &str) -> Arc<dyn WriteBack> {
+    Arc::new(source::Closed(why.to_owned()))
 }
 
 fn sandbox(store: Arc<dyn Store>, wakes: &Wakes, clock: Arc<dyn Clock>) -> Edges {
@@ -207,7 +218,8 @@ fn sandbox(store: Arc<dyn Store>, wakes: &Wakes, clock: Arc<dyn Clock>) -> Edges
         traffic: world.clone(),
         probe: world.clone(),
         env_files: world,
-        write_back: closed(),
+        // Nothing real is touched: a commit would be.
+        write_back: closed("a sandbox commits nothing"),
         store,
         clock,
     }

@@ -25,6 +25,13 @@ pub(crate) struct GitArgs {
     allow: Vec<Protocol>,
 }
 
+/// `https` and `host:port`: where credentials go. `git@host:path` is SSH.
+fn host(url: &str) -> (&str, &str) {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("ssh", url));
+    let authority = rest.split(if url.contains("://") { '/' } else { ':' }).next().unwrap_or_default();
+    (scheme, authority.rsplit_once('@').map_or(authority, |(_, host)| host))
+}
+
 fn branch(text: &str) -> Result<String, String> {
     names::branch(text).ok_or_else(|| format!("expected {}", names::BRANCH))
 }
@@ -48,7 +55,8 @@ impl GitArgs {
         }
         let Self { url, branch, folder, allow } = self;
         if let Some(url) = url {
-            let known = settings.git.take();
+            // Keys, tokens and what may be written are for the host of the file, and for no other.
+            let known = settings.git.take().filter(|known| host(&known.url) == host(url));
             let mut git = known.unwrap_or_else(|| GitSettings::of(String::new(), "main".to_owned(), String::new()));
             git.url.clone_from(url);
             settings.git = Some(git);
@@ -103,6 +111,26 @@ mod tests {
         assert_eq!((git.url.as_str(), git.branch.as_str(), git.path.as_str()), ("https://h/y", "prod", "b"));
         args(None).apply(&mut settings, true).unwrap();
         assert_eq!(settings.git, None);
+    }
+
+    #[test]
+    fn a_token_of_the_file_goes_to_no_other_host() {
+        let token = Some(crate::git::Token::File("/etc/holdfast/token".into()));
+        let mut git = GitSettings::of("https://good.example/x".into(), "main".into(), String::new());
+        git.access.token.clone_from(&token);
+        let with = |url: &str| {
+            let mut settings = Settings { git: Some(git.clone()), ..Settings::default() };
+            let flags = GitArgs { allow: vec![Protocol::Http], ..args(Some(url)) };
+            flags.apply(&mut settings, false).unwrap();
+            settings.git.unwrap().access.token
+        };
+        assert_eq!(with("https://good.example/y"), token);
+        for other in ["http://good.example/x", "https://good.example:8443/x", "https://bad.example/x", "good.example:x"]
+        {
+            assert_eq!(with(other), None, "{other}");
+        }
+        assert_eq!(host("ssh://git@h:22/x"), ("ssh", "h:22"));
+        assert_eq!(host("git@h:x/y"), ("ssh", "h"));
     }
 
     #[test]

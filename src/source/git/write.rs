@@ -1,8 +1,10 @@
 //! Commits of the controller itself: one changed tag each, on the newest commit of the branch.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::task::JoinHandle;
 
 use super::GitSource;
 use super::last_good::LastGood;
@@ -16,11 +18,29 @@ use crate::source::edit;
 use crate::source::lower::FileText;
 use crate::source::settings::GitWrite;
 
+/// The mirror is held for a moment by each look; longer than this it waits for a server that does not answer.
+const IN_USE: Duration = Duration::from_secs(2);
+/// Asking for the head, bringing it over and building on it. A turn of the controller waits for it, and its service is
+/// not repaired meanwhile.
+const BUILD: Duration = Duration::from_secs(10);
+/// A turn waits this long for a push. One that takes longer (a server with slow hooks) goes on by itself.
+const PUSH: Duration = Duration::from_secs(5);
+
 /// Writes to the branch a [`GitSource`] reads.
 pub(super) struct Writer {
     source: Arc<GitSource>,
     author: Author,
     skip_ci: bool,
+    /// A push that outlasted its turn.
+    pushing: Mutex<Option<JoinHandle<Result<(), GitError>>>>,
+}
+
+/// What a try comes to before anything is sent.
+enum Built {
+    /// The tag is there.
+    AlreadySo,
+    /// This commit is to be pushed.
+    Commit { id: String, parent: String },
 }
 
 /// One file with its new content.
@@ -32,20 +52,60 @@ struct Change {
 impl Writer {
     pub(super) fn new(source: Arc<GitSource>, write: GitWrite) -> Self {
         let GitWrite { name, email, signing_key, skip_ci } = write;
-        Self { source, author: Author { name, email, signing_key }, skip_ci }
+        Self { source, author: Author { name, email, signing_key }, skip_ci, pushing: Mutex::default() }
     }
 
     /// One try; none: somebody else pushed in between.
     async fn once(&self, step: &SourceStep) -> Result<Option<Ensured>, StepError> {
         // Held to the end: what is looked at is what is built upon, and the source reads before it or after it.
-        let mirror = self.source.mirror.lock().await;
-        let (head, state) = self.head(&mirror).await?;
+        let mirror = tokio::time::timeout(IN_USE, Arc::clone(&self.source.mirror).lock_owned());
+        let mirror = mirror.await.map_err(|_| StepError::transient("the git server keeps another question waiting"))?;
+        let built = tokio::time::timeout(BUILD, self.build(&mirror, step)).await.map_err(|_| {
+            StepError::transient(format!("the git server did not answer within {} s", BUILD.as_secs()))
+        })??;
+        let Built::Commit { id, parent } = built else { return Ok(Some(Ensured::AlreadySo)) };
+        let source = Arc::clone(&self.source);
+        let (told, pushed) = (id.clone(), id);
+        let mut pushing = tokio::spawn(async move {
+            let ended = mirror.push(&pushed, &parent).await;
+            drop(mirror);
+            source.look_again();
+            ended
+        });
+        match tokio::time::timeout(PUSH, &mut pushing).await {
+            Ok(Ok(Ok(()))) => {
+                tracing::info!(
+                    "{}  committed tag {} -> {} as {}",
+                    step.service,
+                    step.from,
+                    step.to,
+                    told.get(..12).unwrap_or(&told)
+                );
+                Ok(Some(Ensured::Changed))
+            }
+            Ok(Ok(Err(error))) if error.trouble == Trouble::Overtaken => Ok(None),
+            Ok(Ok(Err(error))) => Err(error.into()),
+            Ok(Err(error)) => Err(StepError::transient(format!("the push was cut off: {error}"))),
+            Err(_) => {
+                *self.pushing() = Some(pushing);
+                Err(StepError::transient(format!("the push of {told} takes longer than {} s", PUSH.as_secs())))
+            }
+        }
+    }
+
+    fn pushing(&self) -> MutexGuard<'_, Option<JoinHandle<Result<(), GitError>>>> {
+        self.pushing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the newest commit and makes the one that comes after it; nobody else has it yet.
+    async fn build(&self, mirror: &Mirror, step: &SourceStep) -> Result<Built, StepError> {
+        let (head, state) = self.head(mirror).await?;
         let parent = &head.commit.id;
         let Some(service) = state.services.get(&step.service) else {
             return Err(StepError::stale(format!("commit {} has no service {}", head.commit, step.service)));
         };
         if service.tag == step.to {
-            return Ok(Some(Ensured::AlreadySo));
+            return Ok(Built::AlreadySo);
         }
         if service.tag != step.from {
             let (tag, from) = (&service.tag, &step.from);
@@ -55,15 +115,14 @@ impl Writer {
         let message = self.message(step);
         let new = NewCommit { parent, path: &path, content: &text, message: &message, author: &self.author };
         let id = mirror.make(&new).await?;
-        match mirror.push(&id, parent).await {
-            Ok(()) => {
-                let short = id.get(..12).unwrap_or(&id);
-                tracing::info!("{}  committed tag {} -> {} as {short}", step.service, step.from, step.to);
-                Ok(Some(Ensured::Changed))
-            }
-            Err(error) if error.trouble == Trouble::Overtaken => Ok(None),
-            Err(error) => Err(error.into()),
+        if let Some(signers) = &self.source.settings.signers {
+            // Pushed, it would be refused by every controller, this one included, and block the branch.
+            mirror.git().verify_signature(&id, signers).await.map_err(|error| {
+                let hint = "the public key of `git.write.signingKey` has to be in `git.allowedSigners`";
+                StepError::refused(format!("its own signature would not count: {}\n  hint: {hint}", error.said))
+            })?;
         }
+        Ok(Built::Commit { id, parent: parent.clone() })
     }
 
     /// The newest commit, if the source would take it: nothing is built on one that was rewound, is broken or lacks
@@ -153,6 +212,10 @@ impl WriteBack for Writer {
     }
 
     async fn perform(&self, step: &SourceStep) -> Result<Ensured, StepError> {
+        // How it ended shows in the branch.
+        if self.pushing().as_ref().is_some_and(|pushing| !pushing.is_finished()) {
+            return Err(StepError::transient("the push of an earlier commit is under way"));
+        }
         for tried in 1..=TRIES {
             let ended = self.once(step).await;
             let is_news = match &ended {
