@@ -3,6 +3,7 @@
 mod canary;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -14,6 +15,9 @@ use crate::model::snapshot::Why;
 
 use super::hold::{Hold, after};
 use super::wanted::Wanted;
+
+/// Between two looks at a bake that lasts longer than it was to.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What a group is to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -339,7 +343,7 @@ fn keep_others(it: &Situation<'_>, out: &mut Decision, except: Group) {
 fn settle_others(it: &Situation<'_>, out: &mut Decision, group: Group, progress: &Progress) {
     let Some(committed) = &it.memory.committed else { return };
     for (other, seen) in it.groups.iter().filter(|(other, seen)| **other != group && seen.containers > 0) {
-        let until = after(committed.at, it.service.rollout.bake);
+        let until = end_of_bake(it, committed, progress);
         let previous = it.memory.previous.as_ref().filter(|previous| previous.group == *other);
         let is_previous = previous.is_some_and(|previous| Some(previous.release.hash()) == seen.release);
         // A change of colour alone: the old colour runs the very release that serves, and is the fastest way back all the same.
@@ -367,6 +371,17 @@ fn settle_others(it: &Situation<'_>, out: &mut Decision, group: Group, progress:
                 out.groups.insert(group, GroupTarget::Keep);
             }
         }
+    }
+}
+
+/// A release that crashes right after the switch may outlast a short bake: while not all of it is healthy the old colour
+/// stays the way back, for the time a replica has to become healthy at most.
+fn end_of_bake(it: &Situation<'_>, committed: &Committed, progress: &Progress) -> Timestamp {
+    let until = after(committed.at, it.service.rollout.bake);
+    let longest = after(until, it.service.health.deadline);
+    match progress {
+        Progress::Converging { .. } | Progress::Failing(_) => until.max(after(it.now, AGAIN).min(longest)),
+        _ => until,
     }
 }
 

@@ -142,6 +142,26 @@ fn unhealthy_during_the_bake_switches_back_at_once() {
     assert_eq!(world.serving(), [name(Group::Blue, 1)]);
 }
 
+/// Regression: a release that crashed right after the switch outlasted a bake of three seconds, and the way back was gone.
+#[test]
+fn a_bake_does_not_end_while_what_serves_is_not_healthy() {
+    let mut world = World::settled("v1", 1);
+    world.service.rollout.bake = std::time::Duration::from_secs(3);
+    world.tag("v2");
+    world.run();
+    assert_eq!(world.serving(), [name(Group::Green, 1)]);
+    world.after(4);
+    let now = world.now;
+    world.replica("api-green-1").health = Health::unasked(now);
+    let plan = world.plan();
+    assert!(plan.holds.iter().any(|hold| matches!(hold, Hold::Baking { old: Group::Blue, .. })), "{:?}", plan.holds);
+    assert!(!plan.steps().any(|it| it.step.to_string().contains("remove")), "{plan:?}");
+    // It is healthy again: the bake is over.
+    world.probe();
+    let removes = world.plan().steps().any(|it| it.step.to_string().contains("remove api-blue-1"));
+    assert!(removes, "{:?}", world.plan());
+}
+
 #[test]
 fn a_controller_that_comes_back_gives_old_replicas_their_chance() {
     let mut world = World::settled("v1", 2);
