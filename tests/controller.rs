@@ -443,3 +443,25 @@ async fn metrics_tell_phases_steps_and_the_revision() {
     assert!(it.handle.metrics().contains("holdfast_source_trouble{kind=\"rejected\"} 1"));
     it.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_ends_no_rejection_and_is_told_once() {
+    let it = start(state("r1", [service("api", "one", 1)], &[]));
+    it.settled("api").await;
+    it.edit(rejected("no such key"));
+    it.until("rejected", |it| it.handle.status().source.rejected.is_some()).await;
+    for _ in 0..3 {
+        it.edit(SourceUpdate::Unreadable("no route".into()));
+        it.until("unreadable", |it| it.handle.status().source.unreadable).await;
+        let source = it.handle.status().source;
+        assert_eq!(source.rejected.as_deref(), Some("bad"), "whoever waits for it still learns that");
+        assert!(source.error.is_some_and(|why| why.contains("no such key") && why.contains("no route")));
+        it.edit(rejected("no such key"));
+        it.until("read again", |it| !it.handle.status().source.unreadable).await;
+    }
+    let told = it.world.messages().iter().filter(|line| line.contains("rejected, the last good one stays")).count();
+    assert_eq!(told, 1);
+    it.edit(state("r2", [service("api", "one", 1)], &[]));
+    it.until("accepted", |it| it.handle.status().source.error.is_none()).await;
+    it.stop().await;
+}

@@ -40,7 +40,7 @@ pub(super) struct Core {
 #[derive(Default)]
 pub(super) struct State {
     pub(super) desired: Option<Desired>,
-    pub(super) trouble: Option<Trouble>,
+    pub(super) trouble: Trouble,
     /// When the source was last read with success.
     pub(super) checked_at: Option<Timestamp>,
     /// Services with containers of ours; kept while the platform cannot be read.
@@ -48,27 +48,29 @@ pub(super) struct State {
     pub(super) services: BTreeMap<ServiceName, Entry>,
 }
 
-/// Why there is nothing newer in force.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
+/// Why there is nothing newer in force. An outage ends no rejection: what was rejected is still the newest that is known.
+#[derive(Clone, Default)]
+pub(super) struct Trouble {
     /// What was read is not valid.
-    Rejected { revision: Option<SourceRevision>, why: Why },
-    /// Nothing could be read.
-    Unreadable(Why),
+    pub(super) rejected: Option<Rejection>,
+    /// Nothing could be read since.
+    pub(super) unreadable: Option<Why>,
+}
+
+/// An edit that is not taken.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Rejection {
+    pub(super) revision: Option<SourceRevision>,
+    pub(super) why: Why,
 }
 
 impl Trouble {
-    pub(super) const fn why(&self) -> &Why {
-        match self {
-            Self::Rejected { why, .. } | Self::Unreadable(why) => why,
-        }
-    }
-
-    /// What was rejected.
-    pub(super) const fn rejected(&self) -> Option<&SourceRevision> {
-        match self {
-            Self::Rejected { revision, .. } => revision.as_ref(),
-            Self::Unreadable(_) => None,
+    /// All of it, for people.
+    pub(super) fn why(&self) -> Option<Why> {
+        match (&self.rejected, &self.unreadable) {
+            (Some(rejected), None) => Some(rejected.why.clone()),
+            (Some(rejected), Some(why)) => Some(format!("{}\nand since then it cannot be read: {why}", rejected.why)),
+            (None, why) => why.clone(),
         }
     }
 }
@@ -320,7 +322,7 @@ impl Core {
             services,
             acknowledged: state.acknowledged.clone(),
         });
-        shared.trouble = None;
+        shared.trouble = Trouble::default();
         shared.checked_at = Some(self.edges.clock.now());
     }
 

@@ -44,11 +44,12 @@ impl Handle {
             source: SourceStatus {
                 revision: desired.map(|desired| desired.revision.to_string()),
                 age: desired.map(|desired| now.duration_since(desired.read_at).as_secs()),
-                error: state.trouble.as_ref().map(|trouble| trouble.why().clone()),
+                error: state.trouble.why(),
                 from: self.core.source.place(),
                 commit: desired.and_then(|desired| desired.commit.clone()),
                 includes: desired.map(|desired| desired.includes.clone()).unwrap_or_default(),
-                rejected: state.trouble.as_ref().and_then(|it| it.rejected().map(ToString::to_string)),
+                unreadable: state.trouble.unreadable.is_some(),
+                rejected: state.trouble.rejected.as_ref().and_then(|it| it.revision.as_ref().map(ToString::to_string)),
                 checked: state.checked_at.map(|at| now.duration_since(at).as_secs()),
             },
             services: service.collect(),
@@ -95,8 +96,8 @@ impl Handle {
     pub fn ready(&self) -> Result<(), Why> {
         let state = self.core.state();
         if state.desired.is_none() {
-            return Err(match &state.trouble {
-                Some(trouble) => format!("no good desired state was read yet: {}", trouble.why()),
+            return Err(match state.trouble.why() {
+                Some(why) => format!("no good desired state was read yet: {why}"),
                 None => "no desired state was read yet".into(),
             });
         }

@@ -158,8 +158,9 @@ impl Metrics {
         if let Some(revision) = &status.source.revision {
             self.source.get_or_create(&RevisionLabel { revision: revision.clone() }).set(1);
         }
-        let rejected = status.source.rejected.is_some();
-        for (kind, is_so) in [("rejected", rejected), ("unreadable", !rejected && status.source.error.is_some())] {
+        let source = &status.source;
+        let rejected = source.rejected.is_some() || (source.error.is_some() && !source.unreadable);
+        for (kind, is_so) in [("rejected", rejected), ("unreadable", source.unreadable)] {
             self.trouble.get_or_create(&KindLabel { kind: kind.into() }).set(is_so.into());
         }
         // A folder is watched, and tells only of changes.

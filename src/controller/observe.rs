@@ -10,11 +10,14 @@ use crate::model::ecs::{Ecs, Place};
 use crate::model::image::Digest;
 use crate::model::memory::Memory;
 use crate::model::names::ServiceName;
-use crate::model::snapshot::{Fact, Health, PlatformSeen, Replica, ReplicaState, Snapshot};
+use crate::model::snapshot::{Fact, Health, PlatformSeen, Replica, ReplicaState, Snapshot, TagSeen};
 use crate::ports::{EcsLookAt, Edges, LookAt, ProbeTarget};
 
 /// An edge that has not answered by then is not going to: adapters have shorter timeouts of their own.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tags are a wish, and everything else of the service waits for them.
+const TAGS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Tags are not asked for more often, unless somebody asks for a fresh look: a list is many calls.
 const TAGS_AGE: Duration = Duration::from_secs(60);
@@ -76,7 +79,7 @@ pub async fn observe(edges: &Edges, look: Look<'_>) -> Snapshot {
         sidecars(edges, service, max_age),
         optional(balancer.map(|balancer| patiently(edges.balancer.look(balancer, settled_on), no_balancer))),
         optional(due.map(|service| patiently(edges.registry.images(&service.image), unanswered))),
-        optional(follows.map(|service| patiently(edges.registry.tags(&service.image, tags_age), unanswered))),
+        optional(follows.map(|service| tags(edges, service, tags_age))),
     );
     if let Some(ecs) = &mut ecs {
         ecs.sidecars = sidecars;
@@ -121,6 +124,12 @@ async fn sidecars(edges: &Edges, service: Option<&Service>, max_age: Duration) -
 
 fn unanswered<T>() -> Fact<T> {
     Fact::Unreadable(format!("no answer within {} s", PATIENCE.as_secs()))
+}
+
+async fn tags(edges: &Edges, service: &Service, max_age: Duration) -> Fact<Vec<TagSeen>> {
+    let asked = edges.registry.tags(&service.image, max_age);
+    let late = |_| Fact::Unreadable(format!("no list of tags within {} s", TAGS_PATIENCE.as_secs()));
+    tokio::time::timeout(TAGS_PATIENCE, asked).await.unwrap_or_else(late)
 }
 
 fn no_nginx() -> crate::model::snapshot::NginxSeen {

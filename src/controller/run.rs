@@ -9,7 +9,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::core::{Core, Retargeted, Trouble};
+use super::core::{Core, Rejection, Retargeted};
 use super::handle::Handle;
 use super::journal::Writer;
 use super::queue::{Queue, Slot};
@@ -247,17 +247,24 @@ impl Loop {
                     (None, None) => "edit".to_owned(),
                 };
                 let message = format!("{what} rejected, the last good one stays: {why}");
-                self.core.state().checked_at = Some(self.core.now());
-                self.trouble(Trouble::Rejected { revision, why }, message);
+                let rejection = Some(Rejection { revision, why });
+                let mut state = self.core.state();
+                state.checked_at = Some(self.core.now());
+                state.trouble.unreadable = None;
+                let is_new = state.trouble.rejected != rejection;
+                state.trouble.rejected = rejection;
+                drop(state);
+                self.trouble(is_new, message);
             }
             SourceUpdate::Unreadable(why) => {
                 let message = format!("the desired state cannot be read, the last good one stays: {why}");
-                self.trouble(Trouble::Unreadable(why), message);
+                let is_new = self.core.state().trouble.unreadable.replace(why.clone()) != Some(why);
+                self.trouble(is_new, message);
             }
             SourceUpdate::Unchanged => {
                 let mut state = self.core.state();
                 state.checked_at = Some(self.core.now());
-                let over = state.trouble.take_if(|trouble| matches!(trouble, Trouble::Unreadable(_)));
+                let over = state.trouble.unreadable.take();
                 drop(state);
                 if over.is_some() {
                     let message = "the desired state can be read again, and is as it was".to_owned();
@@ -269,11 +276,7 @@ impl Loop {
     }
 
     /// Says once why nothing newer is in force.
-    fn trouble(&self, trouble: Trouble, message: String) {
-        let mut state = self.core.state();
-        let is_new = state.trouble.as_ref() != Some(&trouble);
-        state.trouble = Some(trouble);
-        drop(state);
+    fn trouble(&self, is_new: bool, message: String) {
         if is_new {
             self.core.journal.note(None, EventKind::Rejected, message, None);
             self.core.changed();

@@ -45,6 +45,9 @@ pub struct SourceStatus {
     /// The revision that was rejected with `error`; none when nothing was.
     #[serde(default)]
     pub rejected: Option<String>,
+    /// Whether it cannot be read now; what was rejected before stays `rejected`.
+    #[serde(default)]
+    pub unreadable: bool,
     /// Seconds since the source was last read with success, whether it had changed or not.
     #[serde(default)]
     pub checked: Option<i64>,
