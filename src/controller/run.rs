@@ -250,11 +250,14 @@ impl Loop {
                 let rejection = Some(Rejection { revision, why });
                 let mut state = self.core.state();
                 state.checked_at = Some(self.core.now());
-                state.trouble.unreadable = None;
+                let is_over = state.trouble.unreadable.take().is_some();
                 let is_new = state.trouble.rejected != rejection;
                 state.trouble.rejected = rejection;
                 drop(state);
                 self.trouble(is_new, message);
+                if is_over {
+                    self.core.changed();
+                }
             }
             SourceUpdate::Unreadable(why) => {
                 let message = format!("the desired state cannot be read, the last good one stays: {why}");
