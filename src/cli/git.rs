@@ -3,9 +3,12 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::Command;
+use tokio::time::timeout;
 
+use crate::git::child::{self, With};
 use crate::git::commit::pause;
 use crate::git::{GitError, Trouble};
 
@@ -16,6 +19,10 @@ use super::out;
 /// A push that was overtaken is made again on the fresh head this often, the first one counted: enough for twenty at
 /// once. (The controller gives up sooner, and comes back by itself.)
 const TRIES: u32 = 12;
+/// A push or a fetch that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What git may write at most: the hooks of a user may be talkative.
+const MOST: usize = 16 << 20;
 
 /// Variables that would lead git elsewhere than to the checkout of the file: a hook of another repository has them.
 const ELSEWHERE: [&str; 9] = [
@@ -50,27 +57,28 @@ impl Publish<'_> {
         edit: impl Fn() -> Result<(Edited, String), Failure>,
     ) -> Result<(), Failure> {
         let mut checkout = Checkout::open(&find()?).await?;
-        let upstream = if self.push { Some(checkout.upstream().await?) } else { None };
+        if !self.push {
+            let (edited, subject) = edit()?;
+            if !edited.changes.is_empty() {
+                checkout.commit(&edited, &subject, self.body).await?;
+            }
+            return Ok(());
+        }
+        let upstream = checkout.upstream().await?;
+        // First: a commit of something else must not go along.
+        let theirs = checkout.catch_up(&upstream).await?;
+        checkout = checkout.again(&find()?, theirs).await?;
         for tried in 1..=TRIES {
             let (edited, subject) = edit()?;
-            let made = match edited.changes.is_empty() {
-                true => None,
-                false => Some(checkout.commit(&edited, &subject, self.body).await?),
-            };
-            let Some(upstream) = &upstream else { return Ok(()) };
-            if made.is_none()
-                && tried == 1
-                && let Some(theirs) = checkout.catch_up(upstream).await?
-            {
-                // So it was in an older commit; what is there now may be another.
-                checkout = checkout.again(&find()?, theirs).await?;
-                continue;
+            if edited.changes.is_empty() {
+                return Ok(());
             }
-            match checkout.push(upstream).await {
+            let made = checkout.commit(&edited, &subject, self.body).await?;
+            match checkout.push(&made, &upstream).await? {
                 Ok(()) => return Ok(()),
                 Err(error) if error.trouble == Trouble::Overtaken => {
                     tokio::time::sleep(pause(tried)).await;
-                    let theirs = checkout.take_back(made.as_deref(), upstream).await?;
+                    let theirs = checkout.take_back(&made, &upstream).await?;
                     checkout = checkout.again(&find()?, theirs).await?;
                 }
                 Err(error) => return Err(not_pushed(&error)),
@@ -102,6 +110,8 @@ struct Checkout {
     head: String,
     /// What the file says in it.
     text: String,
+    /// How long the other side may take.
+    patience: Duration,
 }
 
 impl Checkout {
@@ -113,7 +123,8 @@ impl Checkout {
         let real = file.canonicalize().map_err(|error| wrong(&error.to_string(), "does it exist?".to_owned()))?;
         let folder = real.parent().unwrap_or_else(|| Path::new("/")).to_owned();
         let name = PathBuf::from(real.file_name().unwrap_or_default());
-        let mut it = Self { folder, name, file: real, branch: String::new(), head: String::new(), text: String::new() };
+        let (branch, head, text) = (String::new(), String::new(), String::new());
+        let mut it = Self { folder, name, file: real, branch, head, text, patience: PATIENCE };
         match it.git(&["rev-parse", "--is-inside-work-tree"]).await {
             Ok(said) if said == "true" => {}
             Err(error) if error.trouble == Trouble::NotInstalled => return Err(failure(file, &error)),
@@ -193,60 +204,70 @@ impl Checkout {
         }
     }
 
-    /// Pushes the branch as it is now.
-    async fn push(&self, upstream: &Upstream) -> Result<(), GitError> {
-        self.git(&["push", "--quiet", &upstream.remote, &format!("HEAD:{}", upstream.branch)]).await?;
-        // Where our words cannot be written, the next ones cannot either.
-        let _ = out::line("pushed");
-        Ok(())
+    /// Pushes our commit `made` and nothing else: the upstream has to be where it was made.
+    async fn push(&self, made: &str, upstream: &Upstream) -> Result<Result<(), GitError>, Failure> {
+        let parent = self.git(&["rev-parse", "--verify", &format!("{made}^")]).await;
+        if parent.map_err(|error| failure(&self.file, &error))? != self.head {
+            return Err(self.others_ahead("it came onto another commit meanwhile; it stays in this checkout"));
+        }
+        let lease = format!("--force-with-lease={}:{}", upstream.branch, self.head);
+        let spec = format!("{made}:{}", upstream.branch);
+        let pushed = self.talk(&["push", "--quiet", &lease, &upstream.remote, &spec]).await;
+        if pushed.is_ok() {
+            // Where our words cannot be written, the next ones cannot either.
+            let _ = out::line("pushed");
+        }
+        Ok(pushed.map(drop))
     }
 
     /// Fetches; the upstream's commit.
-    async fn fetch(&self, upstream: &Upstream) -> Result<String, Failure> {
-        let failed = |error| failure(&self.file, &error);
-        self.git(&["fetch", "--quiet", &upstream.remote, &upstream.branch]).await.map_err(failed)?;
-        self.git(&["rev-parse", "--verify", "FETCH_HEAD^{commit}"]).await.map_err(failed)
+    async fn fetch(&self, upstream: &Upstream) -> Result<String, GitError> {
+        self.talk(&["fetch", "--quiet", &upstream.remote, &upstream.branch]).await?;
+        self.git(&["rev-parse", "--verify", "FETCH_HEAD^{commit}"]).await
     }
 
     async fn is_ancestor(&self, old: &str, new: &str) -> bool {
-        self.git(&["merge-base", "--is-ancestor", old, new]).await.is_ok()
+        old == new || self.git(&["merge-base", "--is-ancestor", old, new]).await.is_ok()
     }
 
-    /// Moves on to the upstream when it is ahead and this branch has nothing of its own; its commit then.
-    async fn catch_up(&self, upstream: &Upstream) -> Result<Option<String>, Failure> {
-        let theirs = self.fetch(upstream).await?;
-        if theirs == self.head || !self.is_ancestor(&self.head, &theirs).await {
-            return Ok(None);
+    /// Moves on to the upstream before anything is edited; its commit. Not from a commit that is nowhere but here.
+    async fn catch_up(&self, upstream: &Upstream) -> Result<String, Failure> {
+        let theirs = self.fetch(upstream).await.map_err(|error| {
+            let what = format!("could not fetch the upstream of {}; nothing is edited", self.branch);
+            Failure::from_words(what, &error.to_string())
+        })?;
+        if !self.is_ancestor(&self.head, &theirs).await {
+            return Err(self.others_ahead("one commit is pushed and no other; nothing is edited"));
         }
-        self.move_to(&theirs, &self.head).await?;
-        Ok(Some(theirs))
-    }
-
-    /// Takes our commit `made` back and moves on to the upstream, if nothing else is lost by that; its commit.
-    async fn take_back(&self, made: Option<&str>, upstream: &Upstream) -> Result<String, Failure> {
-        let theirs = self.fetch(upstream).await?;
-        match made {
-            Some(made) if self.is_ancestor(&self.head, &theirs).await => self.move_to(&theirs, made).await?,
-            _ => return Err(self.others_ahead()),
+        if theirs != self.head {
+            self.move_to(&theirs, &self.head, "could not move on to what others pushed; nothing is edited").await?;
         }
         Ok(theirs)
     }
 
-    fn others_ahead(&self) -> Failure {
-        Failure::new("the push came too late, and this branch has other commits that are not pushed")
-            .because(format!("the upstream of {} has moved on; nothing is lost here", self.branch))
-            .try_this("`git pull --rebase`, then `git push`")
+    /// Takes our commit `made` back and moves on to the upstream, if nothing else is lost by that; its commit.
+    async fn take_back(&self, made: &str, upstream: &Upstream) -> Result<String, Failure> {
+        let theirs = self.fetch(upstream).await.map_err(|error| not_pushed(&error))?;
+        if !self.is_ancestor(&self.head, &theirs).await {
+            return Err(self.others_ahead("its upstream went back meanwhile; the commit stays in this checkout"));
+        }
+        let what = "the push came too late, and what others pushed could not be taken in";
+        self.move_to(&theirs, made, what).await?;
+        Ok(theirs)
+    }
+
+    fn others_ahead(&self, why: &'static str) -> Failure {
+        Failure::new(format!("the branch {} has other commits that are not pushed", self.branch))
+            .because(why)
+            .try_this("`git pull --rebase`, then `git push`, if they may go out; then run it again")
     }
 
     /// Like a switch to `theirs`, but the branch comes along: what is edited or staged stays so, and where it is in the
     /// way nothing happens.
-    async fn move_to(&self, theirs: &str, ours: &str) -> Result<(), Failure> {
+    async fn move_to(&self, theirs: &str, ours: &str, what: &str) -> Result<(), Failure> {
         let failed = |error: GitError| {
-            Failure::from_words(
-                "the push came too late, and what others pushed could not be taken in",
-                &error.to_string(),
-            )
-            .try_this("commit or stash what is edited here; `git pull --rebase`, then `git push`")
+            Failure::from_words(what, &error.to_string())
+                .try_this("commit or stash what is edited here; `git pull --rebase`, then run it again")
         };
         // Files that were only touched are in nobody's way; its exit code speaks of edited ones.
         let _ = self.git(&["update-index", "-q", "--refresh"]).await;
@@ -259,7 +280,21 @@ impl Checkout {
         self.run(args.iter().map(OsStr::new)).await
     }
 
-    /// Runs git in the file's folder; what it wrote, trimmed.
+    /// Like [`Self::git`], with the other side, which may never answer.
+    async fn talk(&self, args: &[&str]) -> Result<String, GitError> {
+        match timeout(self.patience, self.git(args)).await {
+            Ok(ended) => ended,
+            Err(_) => Err(GitError {
+                verb: args.first().copied().unwrap_or_default().to_owned(),
+                said: format!("it took longer than {} s", self.patience.as_secs()),
+                code: None,
+                trouble: Trouble::TimedOut,
+                hint: None,
+            }),
+        }
+    }
+
+    /// Runs git in the file's folder; what it wrote, trimmed. Dropped, it ends git and what that started.
     async fn run<'a>(&self, args: impl IntoIterator<Item = &'a OsStr>) -> Result<String, GitError> {
         let args: Vec<&OsStr> = args.into_iter().collect();
         let verb = args.first().map(|verb| verb.to_string_lossy().into_owned()).unwrap_or_default();
@@ -268,9 +303,11 @@ impl Checkout {
             command.env_remove(name);
         }
         command.arg("-C").arg(&self.folder).arg("--literal-pathspecs").args(args).stdin(Stdio::null());
-        // What git says is read by us; nobody is there to answer a prompt.
+        // What git says is read by us; nobody is there to answer a prompt of git. ssh and gpg may ask at the terminal:
+        // so it stays in our process group.
         command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0");
-        let output = command.output().await.map_err(|error| match error.kind() {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let child = command.spawn().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => GitError {
                 verb: verb.clone(),
                 said: error.to_string(),
@@ -280,12 +317,14 @@ impl Checkout {
             },
             _ => GitError::of(&verb, &error.to_string(), None),
         })?;
-        let out = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        if output.status.success() {
+        let ended = child::ended(child, b"", MOST, MOST, With::Children).await;
+        let ended = ended.map_err(|error| GitError::of(&verb, &error.to_string(), None))?;
+        let out = String::from_utf8_lossy(&ended.out).trim().to_owned();
+        if ended.status.success() {
             return Ok(out);
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(GitError::of(&verb, if said.trim().is_empty() { &out } else { &said }, output.status.code()))
+        let said = String::from_utf8_lossy(&ended.err);
+        Err(GitError::of(&verb, if said.trim().is_empty() { &out } else { &said }, ended.status.code()))
     }
 }
 
@@ -301,4 +340,32 @@ fn not_pushed(error: &GitError) -> Failure {
 
 fn failure(file: &Path, error: &GitError) -> Failure {
     Failure::from_words(format!("{} cannot be committed", file.display()), &error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_other_side_that_never_answers_is_given_up_on_with_all_that_was_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, pid) = (dir.path().to_owned(), dir.path().join("pid"));
+        let (name, file, text) = (PathBuf::new(), PathBuf::new(), String::new());
+        let patience = Duration::from_millis(1500);
+        let it = Checkout { folder, name, file, branch: String::new(), head: String::new(), text, patience };
+        // What ssh does with a host that says nothing.
+        let alias = format!("alias.hang=!echo $$ > {}; sleep 300; :", pid.display());
+        let error = it.talk(&["-c", &alias, "hang"]).await.unwrap_err();
+        assert_eq!(error.trouble, Trouble::TimedOut);
+        let shell = std::fs::read_to_string(pid).unwrap();
+        let stat = format!("/proc/{}/stat", shell.trim());
+        let ended = timeout(Duration::from_secs(10), async {
+            while std::fs::read_to_string(&stat).is_ok_and(|it| !it.contains(") Z ")) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(ended.await.is_ok(), "{stat} is still there");
+        let failure = not_pushed(&error);
+        assert!(failure.to_string().contains("it stays in this checkout"), "{failure}");
+    }
 }

@@ -4,6 +4,7 @@
 //! branch that is fetched. Arguments are never built into a shell line, and what comes from strangers (file names,
 //! messages of commits) is only ever output.
 
+pub mod child;
 pub mod commit;
 mod failure;
 pub mod mirror;

@@ -62,12 +62,44 @@ fn what_is_so_in_an_old_checkout_only_is_set_on_the_upstream() {
     assert_eq!(bed.text("prod/services.yaml"), FILE);
 }
 
+/// A commit of one's own that nobody has seen.
+fn work_in_progress(bed: &Bed, clone: &str) {
+    let file = bed.path(clone).join("prod/services.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(file, text.replace("1.10", "9.9-wip")).unwrap();
+    bed.git(clone, &["commit", "--quiet", "--all", "-m", "mine"]);
+}
+
 #[test]
-fn a_commit_of_an_earlier_run_is_pushed() {
+fn other_commits_that_are_not_pushed_do_not_go_out() {
+    let bed = Bed::new();
+    work_in_progress(&bed, "ann");
+    let (head, mine) = (bed.head(), bed.git("ann", &["rev-parse", "HEAD"]));
+    // With an edit, and without one.
+    for tag in ["tag=v2", "tag=v1"] {
+        let error = bed.fails("ann", &["set", "api", tag, "--path", "prod", "--push"]);
+        assert!(error.contains("other commits that are not pushed") && error.contains("git pull --rebase"), "{error}");
+        assert_eq!(bed.head(), head, "{tag}");
+        assert_eq!(bed.git("ann", &["rev-parse", "HEAD"]), mine, "{tag}");
+        assert_eq!(bed.git("ann", &["status", "--short"]), "", "{tag}");
+    }
+    let state = bed.path("state").display().to_string();
+    bed.holdfast("ann", &["rollback", "api", "--path", "prod", "--push", "--state-dir", &state]).output().unwrap();
+    assert_eq!(bed.head(), head);
+    // The hint leads there.
+    bed.git("ann", &["push", "--quiet"]);
+    bed.says("ann", &PUSH);
+    assert_eq!(bed.log()[..2], ["api: tag v1 -> v2", "mine"]);
+}
+
+#[test]
+fn a_commit_made_by_set_earlier_is_pushed_by_hand() {
     let bed = Bed::new();
     bed.says("ann", &["set", "api", "tag=v2", "--path", "prod", "--commit"]);
+    assert!(bed.fails("ann", &PUSH).contains("`git push`"));
     assert_eq!(bed.log().len(), 1);
-    bed.says("ann", &PUSH);
+    bed.git("ann", &["push", "--quiet"]);
+    assert!(bed.says("ann", &PUSH).contains("already so"));
     assert_eq!(bed.log()[0], "api: tag v1 -> v2");
 }
 
@@ -75,17 +107,27 @@ fn a_commit_of_an_earlier_run_is_pushed() {
 fn other_commits_that_are_not_pushed_are_never_moved() {
     let bed = Bed::new();
     bed.clone("late");
-    fs::write(bed.path("late/mine"), "mine\n").unwrap();
-    bed.git("late", &["add", "mine"]);
-    bed.git("late", &["commit", "--quiet", "-m", "mine"]);
+    work_in_progress(&bed, "late");
+    let mine = bed.git("late", &["rev-parse", "HEAD"]);
     bed.somebody_pushes();
     let error = bed.fails("late", &PUSH);
-    assert!(error.contains("other commits that are not pushed") && error.contains("git pull --rebase"), "{error}");
-    assert_eq!(bed.git("late", &["log", "--format=%s", "-2"]), "api: tag v1 -> v2\nmine");
-    // The hint leads there.
-    bed.git("late", &["pull", "--quiet", "--rebase"]);
-    bed.git("late", &["push", "--quiet"]);
-    assert_eq!(bed.log()[..2], ["api: tag v1 -> v2", "mine"]);
+    assert!(error.contains("other commits that are not pushed") && error.contains("nothing is edited"), "{error}");
+    assert_eq!(bed.git("late", &["rev-parse", "HEAD"]), mine);
+    assert_eq!(bed.git("late", &["status", "--short"]), "");
+}
+
+#[test]
+fn an_upstream_that_went_back_in_between_is_not_brought_back() {
+    let bed = Bed::new();
+    let old = bed.somebody_pushes();
+    bed.somebody_pushes();
+    bed.git("ann", &["pull", "--quiet"]);
+    // After the fetch and before the push; a plain push would take the rewind back.
+    let rewind = format!("git --git-dir='{}' update-ref refs/heads/main {old}", bed.path("server.git").display());
+    bed.hook("ann/.git", "post-commit", &rewind);
+    let error = bed.fails("ann", &PUSH);
+    assert!(error.contains("the commit stays in this checkout"), "{error}");
+    assert_eq!(bed.head(), old);
 }
 
 #[test]
@@ -96,9 +138,9 @@ fn edits_in_the_way_of_the_others_are_not_overwritten() {
     bed.somebody_pushes();
     fs::write(bed.path("late/README.md"), "my own words\n").unwrap();
     let error = bed.fails("late", &PUSH);
-    assert!(error.contains("could not be taken in") && error.contains("README.md"), "{error}");
+    assert!(error.contains("could not move on") && error.contains("README.md"), "{error}");
     assert_eq!(bed.read("late/README.md"), "my own words\n");
-    assert_eq!(bed.git("late", &["log", "-1", "--format=%s"]), "api: tag v1 -> v2");
+    assert_eq!(bed.git("late", &["log", "-1", "--format=%s"]), "README.md by bob");
     assert_eq!(bed.git("late", &["status", "--short"]), " M README.md");
 }
 
