@@ -230,8 +230,8 @@ pub enum MemoryChange {
 
 /// Releases whose task definition is remembered: more than can be gone back to.
 const REGISTERED: usize = 32;
-/// Failed tags that are remembered: with every rollout a failed one, those of the last weeks.
-const REVERTED: usize = 64;
+/// Failed tags that are remembered; the plan says which is let go of, for it knows the lowest.
+pub const REVERTED: usize = 64;
 
 impl Memory {
     /// Applies `change`. Applying the same change again changes nothing.
@@ -273,7 +273,9 @@ impl Memory {
             MemoryChange::ApplyEcsLive(live) => self.ecs_live = Some(live.clone()),
             MemoryChange::Canary(canary) => self.canary = Some(canary.clone()),
             MemoryChange::Cleaned(after) => self.cleaned_after = Some(*after),
-            MemoryChange::Revert(failed) => self.revert(failed),
+            MemoryChange::Revert(failed) => {
+                self.reverted.insert(failed.tag.clone(), failed.clone());
+            }
             MemoryChange::Unrevert(tag) => {
                 self.reverted.remove(tag);
             }
@@ -298,15 +300,6 @@ impl Memory {
     pub fn failed_tags(&self) -> BTreeMap<&str, &Quarantine> {
         let reverted = self.reverted.iter().map(|(tag, why)| (tag.as_str(), why));
         reverted.chain(self.quarantined.values().map(|why| (why.tag.as_str(), why))).collect()
-    }
-
-    /// Remembers it; lets go of the oldest when there are too many.
-    fn revert(&mut self, failed: &Quarantine) {
-        self.reverted.insert(failed.tag.clone(), failed.clone());
-        if self.reverted.len() > REVERTED {
-            let oldest = self.reverted.iter().min_by_key(|(_, failed)| failed.at).map(|(tag, _)| tag.clone());
-            oldest.iter().for_each(|tag| drop(self.reverted.remove(tag)));
-        }
     }
 
     fn commit(&mut self, committed: &Committed) {

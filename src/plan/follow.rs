@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use crate::model::desired::{OnFailure, Service};
 use crate::model::follow::{Fit, Follow, Place, TagOrder};
-use crate::model::image::TagSpec;
-use crate::model::memory::{Committed, Memory, MemoryChange, Quarantine};
+use crate::model::image::{Tag, TagSpec};
+use crate::model::memory::{Committed, Memory, MemoryChange, Quarantine, REVERTED};
 use crate::model::snapshot::{Fact, Snapshot, TagSeen};
 use crate::model::words::counted;
 
@@ -65,6 +65,7 @@ pub fn extend(
         && memory.reverted.get(&failed.tag) != Some(failed)
     {
         let led_away = format!("the file is led on to {to}");
+        plan.remember(crowded_out(service, snapshot, memory, failed));
         plan.remember(vec![(MemoryChange::Revert(failed.clone()), led_away)]);
     }
     let why = format!("{because}.{more}");
@@ -133,26 +134,29 @@ fn newer(policy: &Follow, service: &Service, snapshot: &Snapshot, memory: &Memor
     let (placed, unordered) = sorted(policy, service, seen);
     let failed = memory.failed_tags();
     let mut holds = Vec::new();
-    let now = place_of_file(policy, service, seen);
+    let now = place_of(policy, &service.tag.tag, seen);
     if placed.is_empty() && (unordered > 0 || now == Fit::No) && !matches!(now, Fit::At(_)) {
         holds.push(Hold::NoTagFits { policy: policy.to_string(), why: none_fits(policy, seen.len(), unordered) });
         return (None, holds);
     }
     let floor = match now {
         Fit::At(now) => Floor::Above(now),
-        // It matches and nobody says when it was pushed: it may have been a moment ago.
-        Fit::Unordered if is_newest(policy) => Floor::Stay,
+        Fit::Unordered if is_newest(policy) => known_since(service, memory, &failed).map_or(Floor::Stay, Floor::Above),
         Fit::Unordered | Fit::No => Floor::None,
     };
+    if floor == Floor::Stay && !placed.is_empty() {
+        holds.push(Hold::FollowUnreadable { why: undated(service) });
+    }
     let fits = floor != Floor::None;
-    let best = placed.iter().rev().find(|(_, it)| !failed.contains_key(it.tag.as_str()));
-    let chosen = best.filter(|(place, _)| floor.lets(place));
-    holds.extend(skipped(service, &placed, &failed, chosen, &floor));
-    if best.is_none() && !fits {
-        let why = format!(
-            "every one that does failed here; {} is the newest",
-            placed.last().map_or("", |it| it.1.tag.as_str())
-        );
+    // Without a floor every older one would be tried in turn, and so would those whose failure had to be forgotten.
+    let full = memory.reverted.len() >= REVERTED;
+    let ceiling = ceiling(policy, &failed, seen).filter(|_| !fits || full);
+    let is_over = |place: &Place| ceiling.as_ref().is_none_or(|(highest, _)| place > highest);
+    let good = |(place, it): &&Placed<'_>| !failed.contains_key(it.tag.as_str()) && is_over(place);
+    let chosen = placed.iter().rev().find(good).filter(|(place, _)| floor.lets(place));
+    holds.extend(skipped(service, &placed, &failed, chosen, &floor, ceiling.as_ref()));
+    if let Some((_, highest)) = ceiling.as_ref().filter(|_| chosen.is_none() && !fits) {
+        let why = format!("{} failed here, and only a tag that comes after it is tried", highest.tag);
         holds.push(Hold::NoTagFits { policy: policy.to_string(), why });
     }
     let found = chosen.map(|(_, it)| {
@@ -195,11 +199,66 @@ fn sorted<'a>(policy: &Follow, service: &Service, seen: &'a [TagSeen]) -> (Vec<P
     (placed, unordered)
 }
 
-/// Where the tag of the file stands; when it was pushed is known only where it is listed.
-fn place_of_file(policy: &Follow, service: &Service, seen: &[TagSeen]) -> Fit {
-    let tag = &service.tag.tag;
+/// Where `tag` stands; when it was pushed is known only where it is listed.
+fn place_of(policy: &Follow, tag: &Tag, seen: &[TagSeen]) -> Fit {
     let pushed_at = seen.iter().find(|it| it.tag == *tag).and_then(|it| it.pushed_at);
     policy.fit(&TagSeen { tag: tag.clone(), pushed_at })
+}
+
+/// Where a tag that failed stands; no later than this it was pushed.
+fn place_of_failed(policy: &Follow, failed: &Quarantine, seen: &[TagSeen]) -> Option<Place> {
+    match place_of(policy, &Tag::new(&failed.tag).ok()?, seen) {
+        Fit::At(place) => Some(place),
+        Fit::Unordered if is_newest(policy) => Some(Place::At(failed.at)),
+        Fit::Unordered | Fit::No => None,
+    }
+}
+
+/// The highest tag of the policy that failed here.
+fn ceiling<'a>(
+    policy: &Follow,
+    failed: &BTreeMap<&str, &'a Quarantine>,
+    seen: &[TagSeen],
+) -> Option<(Place, &'a Quarantine)> {
+    let placed = failed.values().filter_map(|it| Some((place_of_failed(policy, it, seen)?, *it)));
+    placed.max_by(|(a, _), (b, _)| a.cmp(b))
+}
+
+/// What is forgotten so that `failed` can be remembered: what the policy does not follow, then the lowest. A tag
+/// below one that failed is not tried while the memory is full.
+pub fn crowded_out(
+    service: &Service,
+    snapshot: &Snapshot,
+    memory: &Memory,
+    failed: &Quarantine,
+) -> Vec<(MemoryChange, String)> {
+    if memory.reverted.len() < REVERTED || memory.reverted.contains_key(&failed.tag) {
+        return Vec::new();
+    }
+    let seen = snapshot.tags.as_ref().and_then(Fact::seen).map_or(&[][..], Vec::as_slice);
+    let place = |it| service.follow.as_ref().and_then(|policy| place_of_failed(policy, it, seen));
+    let mut known: Vec<_> = memory.reverted.values().map(|it| (place(it), it.at, &it.tag)).collect();
+    known.sort();
+    let more = known.len() + 1 - REVERTED;
+    let because = || format!("no more than {REVERTED} failed tags are remembered");
+    known.into_iter().take(more).map(|(_, _, tag)| (MemoryChange::Unrevert(tag.clone()), because())).collect()
+}
+
+/// Since when the tag of the file serves, or when it failed: whatever was pushed later comes after it.
+fn known_since(service: &Service, memory: &Memory, failed: &BTreeMap<&str, &Quarantine>) -> Option<Place> {
+    let tag = &service.tag.tag;
+    let served = memory.committed.as_ref().filter(|it| it.release.tag == *tag);
+    let served = served.filter(|it| it.release.repository.same_as(&service.image)).map(|it| it.at);
+    served.or_else(|| failed.get(tag.as_str()).map(|it| it.at)).map(Place::At)
+}
+
+fn undated(service: &Service) -> String {
+    let tag = &service.tag.tag;
+    format!(
+        "nobody says when {tag} was pushed: {} does not list it, and it never served or failed here; hint: write a tag that is \
+         listed, then newer ones are followed",
+        service.image
+    )
 }
 
 const fn is_newest(policy: &Follow) -> bool {
@@ -230,11 +289,16 @@ fn skipped(
     failed: &BTreeMap<&str, &Quarantine>,
     chosen: Option<&Placed<'_>>,
     floor: &Floor,
+    ceiling: Option<&(Place, &Quarantine)>,
 ) -> Option<Hold> {
     let (place, last) = placed.last()?;
-    let why = failed.get(last.tag.as_str())?;
     let ahead = floor.lets(place) && chosen.is_none_or(|(chosen, _)| chosen < place) && last.tag != service.tag.tag;
-    ahead.then(|| Hold::TagSkipped { tag: last.tag.to_string(), why: why.why.clone() })
+    let (below, failed) = match (failed.get(last.tag.as_str()), ceiling) {
+        (Some(failed), _) => (None, *failed),
+        (None, Some((_, highest))) => (Some(highest.tag.clone()), *highest),
+        (None, None) => return None,
+    };
+    ahead.then(|| Hold::TagSkipped { tag: last.tag.to_string(), below, why: failed.why.clone() })
 }
 
 /// `onFailure: revert`: the way back, once something else serves in place of what the file asks for.

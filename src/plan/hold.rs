@@ -290,10 +290,12 @@ pub enum Hold {
         /// What was found instead.
         why: Why,
     },
-    /// A newer tag fits, but failed here.
+    /// A newer tag fits, but failed here, or one after it did.
     TagSkipped {
         /// Which.
         tag: String,
+        /// The one after it that failed; none: itself.
+        below: Option<String>,
         /// Why it failed.
         why: Why,
     },

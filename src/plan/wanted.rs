@@ -69,6 +69,7 @@ pub fn wanted(service: &Service, snapshot: &Snapshot, memory: &Memory) -> Wanted
         // Whoever changed the tag, it is not followed back to the one that failed.
         let is_news = memory.reverted.get(&failed.tag) != Some(failed) && failed.tag != file.tag.as_str();
         if service.follow.is_some() && is_news {
+            out.changes.extend(super::follow::crowded_out(service, snapshot, memory, failed));
             out.changes.push((MemoryChange::Revert(failed.clone()), "the file asks for another tag".to_owned()));
         }
         out.changes.push((MemoryChange::Release(old.clone()), "the file asks for another release".to_owned()));

@@ -109,7 +109,12 @@ impl fmt::Display for Hold {
             }
             Self::FollowUnreadable { why } => write!(f, "it stays at the tag of the file: {why}"),
             Self::NoTagFits { policy, why } => write!(f, "no tag fits {policy}: {why}"),
-            Self::TagSkipped { tag, why } => write!(
+            Self::TagSkipped { tag, below: Some(failed), why } => write!(
+                f,
+                "{tag} fits, but {failed}, which does not come before it, failed here: {why}; a tag after that is \
+                 followed, or `holdfast retry` tries them once more"
+            ),
+            Self::TagSkipped { tag, below: None, why } => write!(
                 f,
                 "{tag} is newer and fits, but it failed here: {why}; a newer one is followed, or `holdfast retry` tries it \
                  once more"

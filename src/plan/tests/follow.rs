@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 
 use super::world::{World, digest_of, listed, name, service};
 use crate::model::colour::Group;
-use crate::model::desired::OnFailure;
+use crate::model::desired::{OnFailure, Promote};
 use crate::model::follow::{Follow, TagOrder};
 use crate::model::image::{Tag, TagSpec};
 use crate::model::memory::{Memory, MemoryChange, Paused, Pin, Quarantine};
@@ -15,6 +15,7 @@ use crate::plan::hold::Hold;
 use crate::plan::step::{PlannedStep, SourceStep, Step};
 use crate::plan::{Plan, display};
 
+mod failed;
 mod property;
 
 const RANGE: &str = ">=1.4 <2";
@@ -36,6 +37,10 @@ fn ordered(tag: &str, order: TagOrder, tags: &[&str]) -> World {
 
 fn commits(plan: &Plan) -> Vec<String> {
     plan.steps().filter(|it| matches!(it.step, Step::Source(_))).map(|it| it.step.to_string()).collect()
+}
+
+fn commits_of(world: &World) -> Vec<String> {
+    commits(&world.plan())
 }
 
 fn reasons(plan: &Plan) -> Vec<&'static str> {
@@ -138,7 +143,7 @@ fn where_no_tag_fits_it_is_said_why() {
 #[test]
 fn a_desired_state_that_cannot_be_written_to_is_said_at_once() {
     let mut world = following("1.4.0", &["1.4.0"]);
-    world.closed = Some("`git.writeBack` is off".to_owned());
+    world.closed = Some("`git.write` is off".to_owned());
     assert_snapshot!("closed", shown(&world));
     world.lists(&["1.4.0", "1.5.0"]);
     assert_snapshot!("closed_with_a_newer_tag", shown(&world));
@@ -178,6 +183,21 @@ fn a_rollout_has_its_time_before_a_newer_tag_takes_its_place() {
     let log = world.run();
     assert!(log.contains("commit api: tag 1.5.0 -> 1.6.0"), "{log}");
     assert_eq!(world.memory.committed.as_ref().unwrap().release.tag.as_str(), "1.6.0");
+}
+
+#[test]
+fn what_waits_for_approval_is_passed_by_a_newer_tag_once_it_had_its_time() {
+    let mut world = following("1.4.0", &["1.4.0", "1.5.0"]);
+    world.service.rollout.promote = Promote::Manual;
+    world.run();
+    assert_eq!(reasons(&world.plan()), ["AwaitingPromotion"]);
+    world.lists(&["1.4.0", "1.5.0", "1.6.0"]);
+    assert!(commits_of(&world).is_empty());
+    world.after(world.service.rollout.progress_deadline.as_secs());
+    assert_eq!(commits_of(&world), ["commit api: tag 1.5.0 -> 1.6.0"]);
+    world.run();
+    assert!(matches!(&world.plan().holds[..], [Hold::AwaitingPromotion { tag, .. }] if tag == "1.6.0"));
+    assert_eq!(world.memory.committed.as_ref().unwrap().release.tag.as_str(), "1.4.0");
 }
 
 #[test]
@@ -320,15 +340,4 @@ fn a_plan_that_leads_the_desired_state_astray_is_refused() {
     assert!(
         verify(&early, Some(&world.service), &snapshot, &world.memory, false).unwrap_err().contains("alone and last")
     );
-}
-
-#[test]
-fn failed_tags_are_remembered_and_the_oldest_are_let_go_of() {
-    let mut memory = Memory::default();
-    let at = |n: i64| jiff::Timestamp::from_second(n).unwrap();
-    for n in 0..100 {
-        memory.apply(&MemoryChange::Revert(Quarantine { why: "500".into(), at: at(n), tag: format!("1.{n}.0") }));
-    }
-    assert_eq!(memory.reverted.len(), 64);
-    assert!(memory.reverted.contains_key("1.99.0") && !memory.reverted.contains_key("1.35.0"));
 }

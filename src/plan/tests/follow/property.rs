@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 
 use super::{commits, shown};
+use crate::model::desired::OnFailure;
 use crate::model::follow::{Follow, TagOrder};
 use crate::model::image::Tag;
-use crate::model::memory::{MemoryChange, Quarantine};
+use crate::model::memory::{MemoryChange, Quarantine, REVERTED};
 use crate::model::release::ReleaseHash;
 use crate::model::snapshot::{Fact, TagSeen};
 use crate::plan::step::Step;
@@ -75,6 +76,61 @@ proptest! {
         }
         prop_assert!(commits(&world.plan()).is_empty(), "{}", shown(&world));
         prop_assert!(!world.turn(), "{}", shown(&world));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Each tag is committed by itself once at most, and the way back is taken once for each.
+    #[test]
+    fn with_one_list_the_commits_come_to_an_end(
+        policy in policies(),
+        file in tag(),
+        tags in proptest::collection::vec(seen_tag(), 0..16),
+        bad in proptest::collection::vec(proptest::bool::weighted(0.7), 16),
+        revert in proptest::bool::weighted(0.8),
+        full in proptest::bool::weighted(0.3),
+    ) {
+        let mut world = World::settled(&file, 1);
+        world.service.follow = Some(policy);
+        if revert {
+            world.service.rollout.on_failure = OnFailure::Revert;
+        }
+        let mut seen: Vec<TagSeen> = tags;
+        seen.sort_by(|a, b| a.tag.cmp(&b.tag));
+        seen.dedup_by(|a, b| a.tag == b.tag);
+        let fails = |(it, bad): (&TagSeen, &bool)| (*bad && it.tag.as_str() != file).then(|| it.tag.to_string());
+        world.bad_tags = seen.iter().zip(&bad).filter_map(fails).collect();
+        let count = seen.len();
+        world.tags = Some(Fact::Seen(seen));
+        for n in 0..if full { REVERTED - 1 } else { 0 } {
+            let failed = Quarantine { why: "500".into(), at: world.now, tag: format!("1.0.{}", 100 + n) };
+            world.memory.apply(&MemoryChange::Revert(failed));
+        }
+        let (mut on, mut back) = (Vec::new(), 0);
+        // Until nothing is done for an hour.
+        for _ in 0..240 {
+            for step in world.plan().steps() {
+                if let Step::Source(step) = &step.step {
+                    if step.why.contains("is the newest tag that fits") {
+                        on.push(step.to.tag.to_string());
+                    } else {
+                        back += 1;
+                    }
+                }
+            }
+            if !world.turn() {
+                world.after(61);
+            }
+            world.probe();
+        }
+        let mut distinct = on.clone();
+        distinct.sort();
+        distinct.dedup();
+        prop_assert_eq!(distinct.len(), on.len(), "{:?}\n{}", on, shown(&world));
+        prop_assert!(on.len() <= count && back <= on.len(), "{:?} and {} back", on, back);
+        prop_assert!(world.memory.reverted.len() <= REVERTED);
     }
 }
 
