@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::answers::Answers;
+use super::answers::{Ages, Answers};
 use super::batch::Batches;
 use super::login::Logins;
 use super::oci::Oci;
@@ -19,6 +19,13 @@ use crate::ports::{Clock, Credentials, Registry, StepError};
 
 /// What nobody asks for any more are dropped beyond this many.
 const KEPT: usize = 1024;
+
+/// A look does not wait longer for a list of tags: repairs do not wait for it.
+const LIST_PATIENCE: Duration = Duration::from_secs(3);
+/// All pages of a list have come by then.
+const LIST_DEADLINE: Duration = Duration::from_secs(20);
+/// While a list is on its way the one before counts this long.
+const LIST_STALE: Duration = Duration::from_secs(600);
 
 /// What [`Images`] is made from.
 #[derive(Clone)]
@@ -34,11 +41,11 @@ pub struct ImagesOptions {
 /// Every registry.
 pub struct Images {
     clock: Arc<dyn Clock>,
-    logins: Logins,
-    oci: Oci,
+    logins: Arc<Logins>,
+    oci: Arc<Oci>,
     batches: Batches,
     digests: Answers<(Repository, Tag), Digest>,
-    tags: Answers<Repository, Vec<TagSeen>>,
+    tags: Arc<Answers<Repository, Vec<TagSeen>>>,
 }
 
 impl Images {
@@ -46,13 +53,13 @@ impl Images {
     pub fn new(options: ImagesOptions) -> Arc<Self> {
         let ImagesOptions { registries, clock, aws } = options;
         Arc::new(Self {
-            logins: Logins::new(registries, Arc::clone(&clock), aws),
-            oci: Oci::new(Arc::clone(&clock)),
+            logins: Arc::new(Logins::new(registries, Arc::clone(&clock), aws)),
+            oci: Arc::new(Oci::new(Arc::clone(&clock))),
             batches: Batches::default(),
             // A failure is never remembered: when to ask again is the controller's to say.
             digests: Answers::new(KEPT, false),
             // A list is many calls: a registry that cannot give it is not asked by every look.
-            tags: Answers::new(KEPT, true),
+            tags: Arc::new(Answers::new(KEPT, true)),
             clock,
         })
     }
@@ -85,13 +92,15 @@ impl Registry for Images {
     }
 
     async fn tags(&self, repository: &Repository, max_age: Duration) -> Fact<Vec<TagSeen>> {
-        let ask = async {
-            match self.logins.ecr(repository.host()).await {
-                Some(api) => tags::at_ecr(&api, repository).await,
-                None => tags::at_oci(&self.oci, repository, &self.logins).await,
+        let (logins, oci, of) = (Arc::clone(&self.logins), Arc::clone(&self.oci), repository.clone());
+        let ask = async move {
+            match logins.ecr(of.host()).await {
+                Some(api) => tags::at_ecr(&api, &of).await,
+                None => tags::at_oci(&oci, &of, &logins).await,
             }
         };
-        self.tags.get(repository.clone(), &*self.clock, max_age, Box::pin(ask)).await
+        let ages = Ages { max_age, stale: LIST_STALE, patience: LIST_PATIENCE, deadline: LIST_DEADLINE };
+        self.tags.soon(repository.clone(), &self.clock, ages, ask).await
     }
 
     async fn perform(&self, step: &RegistryStep) -> Result<Ensured, StepError> {
