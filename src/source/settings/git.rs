@@ -1,7 +1,10 @@
 //! `git:` of `holdfast.yaml`: which branch is followed, how it is reached, and what the controller may do there.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use reqwest::Url;
 
 use super::raw::{RawGit, RawGitStatus, RawGitWrite};
 use crate::git::names;
@@ -119,6 +122,7 @@ pub(super) fn lower(scope: &mut Scope<'_, '_>, raw: &RawGit) -> GitSettings {
     };
     let signers = (signers.ssh.is_some() || signers.gpg_home.is_some()).then_some(signers);
     let write = raw.write.get().map(|raw| write(scope, raw, signers.as_ref()));
+    let status = raw.status.get().map(|raw| status(scope, raw, &access.allow));
     GitSettings {
         url,
         branch: branch.unwrap_or_else(|| "main".to_owned()),
@@ -128,7 +132,7 @@ pub(super) fn lower(scope: &mut Scope<'_, '_>, raw: &RawGit) -> GitSettings {
         webhook_secret_file: super::path(scope, &["git", "webhookSecretFile"], &raw.webhook_secret_file),
         signers,
         write,
-        status: raw.status.get().map(|raw| status(scope, raw)),
+        status,
     }
 }
 
@@ -206,7 +210,7 @@ fn write(scope: &mut Scope<'_, '_>, raw: &RawGitWrite, signers: Option<&Signers>
     GitWrite { name, email, signing_key, skip_ci: skip_ci.unwrap_or(false) }
 }
 
-fn status(scope: &mut Scope<'_, '_>, raw: &RawGitStatus) -> GitStatus {
+fn status(scope: &mut Scope<'_, '_>, raw: &RawGitStatus, allow: &[Protocol]) -> GitStatus {
     let host = scope.take(&["git", "status", "host"], &raw.host, |text| match text {
         "github" => Some(Host::GitHub),
         "gitlab" => Some(Host::GitLab),
@@ -220,10 +224,19 @@ fn status(scope: &mut Scope<'_, '_>, raw: &RawGitStatus) -> GitStatus {
         scope.expected(&["git", "status"], "`status` has no `tokenFile`", "a file that holds a token of that host");
     }
     let api = raw.api.get().map(|api| api.0.trim_end_matches('/').to_owned());
-    if let Some(api) = &api
-        && (!(api.starts_with("https://") || api.starts_with("http://")) || api.contains(char::is_whitespace))
-    {
-        scope.expected(&["git", "status", "api"], format!("`api`: found `{}`", shown(api)), "a URL");
+    if let Some(api) = &api {
+        match Url::parse(api).ok().filter(|_| !api.contains(char::is_whitespace)) {
+            Some(url) if url.scheme() == "https" => {}
+            Some(url) if url.scheme() == "http" && (allow.contains(&Protocol::Http) || is_loopback(&url)) => {}
+            Some(url) if url.scheme() == "http" => {
+                scope
+                    .expected(&["git", "status", "api"], format!("`api`: found `{}`", shown(api)), "an https address")
+                    .hint = Some(CLEAR.to_owned());
+            }
+            _ => {
+                scope.expected(&["git", "status", "api"], format!("`api`: found `{}`", shown(api)), "a URL");
+            }
+        }
     }
     let deployments = scope.take(&["git", "status", "deployments"], &raw.deployments, scalar::flag);
     GitStatus {
@@ -233,5 +246,48 @@ fn status(scope: &mut Scope<'_, '_>, raw: &RawGitStatus) -> GitStatus {
         token_file: token_file.unwrap_or_default(),
         deployments: deployments.unwrap_or(false),
         environment: raw.environment.get().map(|text| text.0.clone()),
+    }
+}
+
+/// What is sent in clear.
+const CLEAR: &str = "take https, or say `git.allow: [http]`: then anybody on the way can read the token";
+
+/// Nobody is on the way.
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|it| it.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::source::settings::Settings;
+
+    fn read(git: &str, api: &str) -> Result<Settings, String> {
+        let text = format!(
+            "git:\n  url: git@host:a/b.git\n{git}  status:\n    host: gitlab\n    tokenFile: /etc/token\n    api: {api}\n"
+        );
+        Settings::parse(Path::new("holdfast.yaml"), &text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_token_is_sent_in_clear_only_when_asked_for() {
+        for api in ["https://git.example/api/v4", "http://127.0.0.1:80/api", "http://[::1]/api", "http://localhost:1/"]
+        {
+            assert_eq!(read("", api).err(), None, "{api}");
+        }
+        for api in ["http://git.example/api/v4", "HTTP://10.0.0.1/", "http://localhost.example/", "http://a@b/"] {
+            let told = read("", api).unwrap_err();
+            for part in ["holdfast.yaml:6:10: `api`: found `", "expected an https address", "hint: ", "allow: [http]"] {
+                assert!(told.contains(part), "{part} is missing in\n{told}");
+            }
+            assert_eq!(read("  allow: [http]\n", api).err(), None, "{api}");
+        }
+        for api in ["git.example/api", "ftp://git.example/", "\"https://a b/\"", "https://"] {
+            let told = read("  allow: [http]\n", api).unwrap_err();
+            assert!(told.contains("expected a URL"), "{told}");
+        }
     }
 }
