@@ -120,8 +120,11 @@ fn under_way(service: &ServiceStatus, revision: &str) -> String {
     }
 }
 
+/// Of holds that stand beside a rollout and keep none waiting.
+const ASIDE: [&str; 4] = ["FollowUnreadable", "TagSkipped", "NoTagFits", "SourceClosed"];
+
 fn words(service: &ServiceStatus) -> String {
-    match service.holds.first() {
+    match service.holds.iter().find(|hold| !ASIDE.contains(&hold.reason.as_str())) {
         Some(hold) => hold.message.clone(),
         None if service.stage.is_empty() => format!("{:?}", service.phase).to_lowercase(),
         None => service.stage.clone(),
@@ -211,6 +214,32 @@ mod tests {
         let mut quarantined = service("api", "Progressing", A, B, "");
         quarantined["quarantined"] = serde_json::json!({"v1:2": "it crashed"});
         assert_eq!(told(&[quarantined]), (State::Failure, "api: quarantined: it crashed".into()));
+    }
+
+    #[test]
+    fn what_stands_aside_of_a_rollout_is_not_why_it_waits() {
+        let hold = |reason: &str| serde_json::json!({"reason": reason, "message": format!("{reason} it is"), "since": "2024-11-22T08:00:00Z"});
+        let mut held = service("api", "Holding", A, B, "");
+        held["holds"] = ASIDE.iter().copied().chain(["AwaitingPromotion"]).map(hold).collect();
+        assert_eq!(told(&[held]), (State::Pending, "api: AwaitingPromotion it is".into()));
+        let mut alone = service("api", "Progressing", A, B, "");
+        alone["holds"] = ASIDE.iter().copied().map(hold).collect();
+        assert_eq!(told(&[alone]), (State::Pending, "api: starting green".into()));
+    }
+
+    /// What stands aside is named as the planner names it.
+    #[test]
+    fn the_names_of_what_stands_aside_are_those_of_the_holds() {
+        use crate::plan::hold::Hold;
+        let why = String::new;
+        let all = [
+            Hold::FollowUnreadable { why: why() },
+            Hold::TagSkipped { tag: why(), below: None, why: why() },
+            Hold::NoTagFits { policy: why(), why: why() },
+            Hold::SourceClosed { tag: None, why: why() },
+        ];
+        assert!(all.iter().all(Hold::is_aside));
+        assert_eq!(all.each_ref().map(Hold::reason), ASIDE);
     }
 
     #[test]
