@@ -1,10 +1,12 @@
 //! A bare mirror of one branch under the state folder: shallow at first, rebuilt when the disk has damaged it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::health::{Health, leftovers};
 use super::program::{Git, Run};
 use super::{GitError, Remote, Trouble, names};
 use crate::model::commit::Commit;
@@ -20,13 +22,16 @@ const HEAD: &str = "refs/holdfast/head";
 const GOOD: &str = "refs/holdfast/good";
 /// Ids listed between two commits at most.
 const BETWEEN: &str = "--max-count=100";
+/// Bytes of a commit at most: they are its headers, a signature and a message.
+const MAX_COMMIT: u64 = 1 << 20;
 /// How far back a plan looks for the commit in force.
 const NEAR: &str = "--depth=100";
 
 /// The mirror of one branch.
 pub struct Mirror {
-    git: Git,
+    git: Arc<Git>,
     remote: Remote,
+    health: Health,
 }
 
 impl Mirror {
@@ -34,11 +39,12 @@ impl Mirror {
     pub fn new(folder: &Path, remote: Remote) -> Self {
         // The branch too: what was good of another one is not good of this one.
         let name = format!("{}.git", &sha256_hex(format!("{}#{}", remote.url, remote.branch).as_bytes())[..16]);
-        Self { git: Git::new(folder.join(name), remote.url.clone(), remote.access.clone()), remote }
+        let git = Git::new(folder.join(name), remote.url.clone(), remote.access.clone());
+        Self { git: Arc::new(git), remote, health: Health::default() }
     }
 
     /// The object database.
-    pub const fn git(&self) -> &Git {
+    pub fn git(&self) -> &Git {
         &self.git
     }
 
@@ -74,8 +80,8 @@ impl Mirror {
         let spec = format!("+{}:{HEAD}", self.branch());
         let is_first = self.ready(asked).await?;
         match self.bring(&spec, is_first).await {
-            // The other side has just answered, so the fault may be here.
-            Err(error) if matches!(error.trouble, Trouble::Other | Trouble::Overtaken) => {
+            // The other side has just answered, so the fault may be here; its words alone tell nothing of that.
+            Err(error) if may_be_here(&error) && self.is_damaged(false).await => {
                 tracing::warn!("holdfast  the mirror {} is made anew: {error}", self.git.dir().display());
                 self.rebuild(asked).await?;
                 self.bring(&spec, true).await?;
@@ -136,15 +142,26 @@ impl Mirror {
     /// Makes sure there is a repository, without locks of a process that was killed: this one is the only one here.
     /// Whether nothing was ever fetched.
     async fn ready(&self, like: &str) -> Result<bool, GitError> {
-        let known = if self.git.dir().join("HEAD").is_file() { self.resolve(HEAD).await.ok() } else { None };
-        let Some(known) = known else {
+        if !self.git.dir().join("HEAD").is_file() {
             self.rebuild(like).await?;
             return Ok(true);
-        };
-        for left in leftovers(self.git.dir()) {
-            let _ = std::fs::remove_file(left);
         }
-        Ok(known.is_none())
+        if !self.health.is_cleaning() {
+            for left in leftovers(self.git.dir()) {
+                let _ = std::fs::remove_file(left);
+            }
+        }
+        match self.resolve(HEAD).await {
+            Ok(known) => Ok(known.is_none()),
+            Err(_) if self.is_damaged(false).await => self.rebuild(like).await.map(|()| true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the disk lost something of it, told by what is here alone; `thoroughly`: by every object, and not only
+    /// once an hour.
+    pub async fn is_damaged(&self, thoroughly: bool) -> bool {
+        self.health.is_damaged(&self.git, thoroughly).await
     }
 
     /// Throws the mirror away and makes an empty one, for ids like `like` (SHA-1 or SHA-256).
@@ -152,6 +169,7 @@ impl Mirror {
     /// # Errors
     /// When the folder cannot be cleared or made.
     pub async fn rebuild(&self, like: &str) -> Result<(), GitError> {
+        self.health.forget().await;
         let dir = self.git.dir();
         let failed = |error: std::io::Error| damaged("init", &format!("{}: {error}", dir.display()));
         let gone = if dir.is_dir() { std::fs::remove_dir_all(dir) } else { std::fs::remove_file(dir) };
@@ -164,13 +182,17 @@ impl Mirror {
         self.git.run(Run::local(["init", "--bare", "--quiet", "--template=", format])).await.map(|_| ())
     }
 
-    /// Who, when and what of a commit.
+    /// Who, when and what of a commit; the inner error says what is odd about it.
     ///
     /// # Errors
-    /// When it is not there or not understood.
-    pub async fn commit(&self, id: &str) -> Result<Commit, GitError> {
+    /// When it is not there or cannot be read.
+    pub async fn commit(&self, id: &str) -> Result<Result<Commit, String>, GitError> {
+        let size = self.git.size(id).await?;
+        if size > MAX_COMMIT {
+            return Ok(Err(format!("its message and headers have {} MiB, and 1 MiB is allowed", size >> 20)));
+        }
         let content = self.git.contents(&[id]).await?.pop().unwrap_or_default();
-        parse_commit(id, &content).ok_or_else(|| damaged("cat-file", "the commit is not understood"))
+        Ok(parse_commit(id, &content).ok_or_else(|| "it does not say who made it: it has no author line".to_owned()))
     }
 
     /// Whether `new` comes after `old` (or is it). History that is missing is fetched before a no.
@@ -215,43 +237,49 @@ impl Mirror {
         text.lines().filter(|id| *id != new && names::is_object_id(id)).map(str::to_owned).collect()
     }
 
-    /// Keeps `commit` (and what it needs) from any clean-up, and cleans up when it is worth it. A failure costs space.
+    /// Keeps `commit` (and what it needs) from any clean-up, if it is here. A failure costs no more than a witness.
     pub async fn keep(&self, commit: &str) {
-        let keep = self.git.run(Run::local(["update-ref", GOOD, commit])).await;
-        let mut clean = Run::local(["gc", "--auto", "--quiet"]);
-        // The last word counts: automatic cleaning is off elsewhere so that it happens here, and not behind our back.
-        clean.settings = vec!["gc.auto=2000".into(), "gc.autoPackLimit=50".into(), "gc.autoDetach=false".into()];
-        for ended in [keep, self.git.run(clean).await] {
-            if let Err(error) = ended {
-                tracing::debug!("holdfast  {}: {error}", self.git.dir().display());
-            }
+        if self.kept().await.is_ok_and(|kept| kept.as_deref() == Some(commit)) {
+            return;
+        }
+        let keep = || self.git.run(Run::local(["update-ref", GOOD, commit]));
+        let mut ended = keep().await;
+        // git does not write over a ref it cannot read.
+        if ended.is_err() && std::fs::remove_file(self.git.dir().join(GOOD)).is_ok() {
+            ended = keep().await;
+        }
+        if let Err(error) = ended {
+            tracing::debug!("holdfast  {}: {error}", self.git.dir().display());
         }
     }
 
-    /// The commit [`keep`](Self::keep) was told last, if the mirror still knows.
-    pub async fn kept(&self) -> Option<String> {
-        if self.git.dir().join("HEAD").is_file() { self.resolve(GOOD).await.ok().flatten() } else { None }
+    /// Cleans up when it is worth it, beside the work.
+    pub async fn clean(&self) {
+        self.health.clean(&self.git).await;
     }
+
+    /// The commit [`keep`](Self::keep) was told last, if the mirror still knows.
+    ///
+    /// # Errors
+    /// When git could not be asked.
+    pub async fn kept(&self) -> Result<Option<String>, GitError> {
+        if !self.git.dir().join("HEAD").is_file() {
+            return Ok(None);
+        }
+        match self.resolve(GOOD).await {
+            // What it cannot read is lost.
+            Err(error) if error.code.is_some() => Ok(None),
+            ended => ended,
+        }
+    }
+}
+
+const fn may_be_here(error: &GitError) -> bool {
+    matches!(error.trouble, Trouble::Other | Trouble::Overtaken | Trouble::Denied)
 }
 
 fn damaged(verb: &str, said: &str) -> GitError {
     GitError { verb: verb.to_owned(), said: said.to_owned(), code: None, trouble: Trouble::Other, hint: None }
-}
-
-/// What git leaves behind when it is killed: locks, and packs that came halfway.
-fn leftovers(dir: &Path) -> Vec<PathBuf> {
-    let is_left = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.ends_with(".lock") || name.starts_with("tmp_") || name == "gc.pid"
-    };
-    let inside = |folder: &str| {
-        let entries = std::fs::read_dir(dir.join(folder)).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(is_left)
-    };
-    ["", "refs/holdfast", "objects/pack", "objects/info", "objects/info/commit-graphs"]
-        .into_iter()
-        .flat_map(inside)
-        .collect()
 }
 
 /// Of what strangers write into a commit so much is kept, on one line and without what steers a terminal.

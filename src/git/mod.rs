@@ -7,6 +7,7 @@
 pub mod child;
 pub mod commit;
 mod failure;
+mod health;
 pub mod mirror;
 pub mod names;
 mod program;

@@ -60,13 +60,28 @@ impl Git {
         }
         let asked: String = ids.iter().map(|id| format!("{id}\n")).collect();
         let out = self.run(Run::local(["cat-file", "--batch", "--buffer"]).reads(asked)).await?;
-        split(&out, ids.len()).ok_or_else(|| GitError {
-            verb: "cat-file".to_owned(),
-            said: "an object is missing or damaged".to_owned(),
-            code: None,
-            trouble: super::Trouble::Other,
-            hint: None,
-        })
+        split(&out, ids.len()).ok_or_else(missing)
+    }
+
+    /// Bytes of one object: asked before something is read that may be larger than any of its kind is.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be read.
+    pub async fn size(&self, object: &str) -> Result<u64, GitError> {
+        let run = Run::local(["cat-file", "--batch-check=%(objectsize)"]).reads(format!("{object}\n"));
+        let out = self.run(run).await?;
+        String::from_utf8_lossy(&out).trim().parse().map_err(|_| missing())
+    }
+}
+
+fn missing() -> GitError {
+    GitError {
+        verb: "cat-file".to_owned(),
+        said: "an object is missing or damaged".to_owned(),
+        // It ended well, and said so in its answer.
+        code: Some(0),
+        trouble: super::Trouble::Other,
+        hint: None,
     }
 }
 

@@ -23,6 +23,7 @@ mod reach;
 mod rewind;
 mod secrets;
 mod signed;
+mod sound;
 mod ssh;
 mod sshd;
 mod tls;

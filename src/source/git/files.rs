@@ -8,6 +8,8 @@ use crate::source::error::SourceError;
 use crate::source::lower::FileText;
 use crate::source::yaml::MAX_BYTES;
 
+/// Bytes of one folder's list of names: some 200,000 names. git lists them with two to three times as many bytes.
+const MAX_NAMES: u64 = 16 << 20;
 /// Files of one folder that are read at most: more is a wrong folder.
 const MAX_FILES: usize = 1000;
 /// Bytes of all of them: more would not be a desired state, and has to fit into memory.
@@ -26,8 +28,8 @@ pub(super) async fn at(
         let shown = if path.is_empty() { "." } else { path };
         Ok(Err(vec![SourceError::of_file(shown.as_ref(), what).hint(hint)]))
     };
-    let (folder, entries, only) = if path.is_empty() {
-        (String::new(), git.children(commit).await?, None)
+    let (folder, tree, only) = if path.is_empty() {
+        (String::new(), format!("{commit}^{{tree}}"), None)
     } else {
         match git.entry(commit, path).await? {
             None => {
@@ -36,17 +38,24 @@ pub(super) async fn at(
                     "check `git.path`; nothing is removed meanwhile",
                 );
             }
-            Some(Entry { kind: Kind::Folder, id, .. }) => (format!("{path}/"), git.children(&id).await?, None),
+            Some(Entry { kind: Kind::Folder, id, .. }) => (format!("{path}/"), id, None),
             Some(Entry { kind: Kind::File, .. }) => {
                 // One file by its name; what lies beside it is read for task definitions.
                 let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
-                let parent = if folder.is_empty() { commit.to_owned() } else { format!("{commit}:{folder}") };
+                let parent =
+                    if folder.is_empty() { format!("{commit}^{{tree}}") } else { format!("{commit}:{folder}") };
                 let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-                (prefix, git.children(&parent).await?, Some(file.as_bytes().to_vec()))
+                (prefix, parent, Some(file.as_bytes().to_vec()))
             }
             Some(_) => return wrong("it is a link or a submodule", "name a folder of this repository itself"),
         }
     };
+    let names = git.size(&tree).await?;
+    if names > MAX_NAMES {
+        let what = format!("the list of its names has {} MiB, and {} MiB are read", names >> 20, MAX_NAMES >> 20);
+        return wrong(&what, "is it the right folder? `git.path` names it");
+    }
+    let entries = git.children(&tree).await?;
     let wanted = match pick(&folder, entries, only.as_deref()) {
         Ok(wanted) => wanted,
         Err(errors) => return Ok(Err(errors)),

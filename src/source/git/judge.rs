@@ -1,6 +1,6 @@
 //! Why a commit of the branch is not taken, in words.
 
-use crate::git::GitError;
+use crate::git::{GitError, Trouble};
 use crate::model::commit::Commit;
 use crate::model::snapshot::Why;
 
@@ -11,6 +11,26 @@ pub(super) struct Refused {
     pub(super) commit: Option<Commit>,
     /// For people.
     pub(super) why: Why,
+}
+
+/// Whether git read here what it was asked to and did not like it: not that it could not run, was ended, or talked to
+/// the other side.
+pub(super) fn is_of_content(error: &GitError) -> bool {
+    error.trouble == Trouble::Other && error.code.is_some() && error.verb != "fetch"
+}
+
+impl Refused {
+    /// A commit that cannot even be read, or says too little of itself.
+    pub(super) fn odd(id: &str, why: &str) -> Self {
+        let commit = Commit {
+            id: id.to_owned(),
+            author: "somebody".to_owned(),
+            subject: "(it cannot be read)".to_owned(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let why = format!("commit {} cannot be taken: {why}\n  hint: push a commit on top of it", commit.short());
+        Self { commit: Some(commit), why }
+    }
 }
 
 pub(super) fn no_branch(branch: &str) -> Why {

@@ -33,6 +33,11 @@ impl LastGood {
         };
         Self { commit, read_at: Timestamp::UNIX_EPOCH, files: Vec::new(), rewind: None }
     }
+
+    /// Whether there are files to enforce, and not its id alone.
+    pub(super) fn is_whole(&self) -> bool {
+        self.read_at != Timestamp::UNIX_EPOCH
+    }
 }
 
 /// As written.
@@ -56,6 +61,15 @@ struct WrittenFile {
 
 const VERSION: u32 = 1;
 
+/// Why there is no record though there is a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NotLoaded {
+    /// It holds no record of this version.
+    Lost(Why),
+    /// It could not be read: that may pass, and it is as good as ever then.
+    NotNow(Why),
+}
+
 /// The file it is kept in.
 pub(super) struct Record {
     path: PathBuf,
@@ -72,16 +86,16 @@ impl Record {
     ///
     /// # Errors
     /// When it is there and cannot be read.
-    pub(super) fn load(&self) -> Result<Option<LastGood>, Why> {
+    pub(super) fn load(&self) -> Result<Option<LastGood>, NotLoaded> {
+        let lost = |why: &str| NotLoaded::Lost(format!("{}: {why}", self.path.display()));
         let text = match fs::read(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(format!("{}: {error}", self.path.display())),
+            Err(error) => return Err(NotLoaded::NotNow(format!("{}: {error}", self.path.display()))),
         };
-        let written: Written =
-            serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", self.path.display()))?;
+        let written: Written = serde_json::from_slice(&text).map_err(|error| lost(&error.to_string()))?;
         if written.version != VERSION {
-            return Err(format!("{} is of version {}, this is {VERSION}", self.path.display(), written.version));
+            return Err(lost(&format!("it is of version {}, this is {VERSION}", written.version)));
         }
         if written.source != self.source {
             return Ok(None);
@@ -144,7 +158,16 @@ mod tests {
         let text = fs::read(dir.path().join("last-good.json")).unwrap();
         for length in 0..text.len() {
             fs::write(dir.path().join("last-good.json"), &text[..length]).unwrap();
-            assert!(record.load().is_err(), "{length} bytes of it");
+            assert!(matches!(record.load(), Err(NotLoaded::Lost(_))), "{length} bytes of it");
         }
+    }
+
+    #[test]
+    fn a_record_the_disk_does_not_give_now_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = Record::new(dir.path().join("last-good.json"), "x".to_owned());
+        // Reading it fails as with EIO.
+        fs::create_dir(dir.path().join("last-good.json")).unwrap();
+        assert!(matches!(record.load(), Err(NotLoaded::NotNow(_))));
     }
 }

@@ -12,6 +12,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
@@ -25,10 +26,12 @@ use crate::model::desired::{DesiredState, SourceRevision};
 use crate::model::snapshot::Why;
 use crate::ports::{Clock, Source, SourceUpdate, WriteBack};
 use judge::Refused;
-use last_good::{LastGood, Record};
+use last_good::{LastGood, NotLoaded, Record};
 pub use once::{Reading, read_once};
 use schedule::Schedule;
 
+/// A commit that could not be read is tried again after this: it may have been this host after all.
+const ODD: Duration = Duration::from_secs(3600);
 /// A person names at least so many digits of a commit.
 const SHORTEST: usize = 7;
 
@@ -66,8 +69,12 @@ struct Known {
     state: Option<Arc<DesiredState>>,
     /// The commit of the branch that does not come after the good one.
     rewound: Option<String>,
+    /// A commit that cannot be read on a sound mirror either, and since when.
+    odd: Option<(Refused, Instant)>,
     /// Whether the record on disk was read.
     loaded: bool,
+    /// Why it could not be read the last time.
+    not_loaded: Option<Why>,
 }
 
 /// How a look ended.
@@ -113,40 +120,50 @@ impl GitSource {
     }
 
     /// The last good commit as it was kept, once; later what is known now.
-    async fn load(&self) -> Option<Result<Arc<DesiredState>, Refused>> {
-        if std::mem::replace(&mut self.known().loaded, true) {
-            return None;
+    ///
+    /// # Errors
+    /// When the disk does not give it now: it is asked again at the next look, and nothing is judged before.
+    async fn load(&self) -> Result<Option<Result<Arc<DesiredState>, Refused>>, Why> {
+        if self.known().loaded {
+            return Ok(None);
         }
         let good = match self.record.load() {
-            Ok(Some(good)) => good,
-            Ok(None) => return None,
-            Err(why) => {
-                tracing::warn!("holdfast  the record of the last good commit is lost: {why}");
-                let mirror = self.mirror.lock().await;
-                let id = mirror.kept().await?;
-                let Some(good) = self.recovered(&mirror, &id).await else {
-                    // Its files come with the next look; until then its history guards against a rewind.
-                    self.known().good = Some(LastGood::only(&id));
-                    return None;
-                };
-                if let Err(why) = self.record.save(&good) {
-                    tracing::warn!("holdfast  commit {} cannot be kept: {why}", good.commit);
-                }
-                good
-            }
+            Ok(good) => Ok(good),
+            Err(NotLoaded::NotNow(why)) => Err(why),
+            Err(NotLoaded::Lost(why)) => self.replaced(&why).await,
         };
-        let parsed = self.parse(&good);
+        let parsed = good.as_ref().ok().and_then(Option::as_ref).map(|good| (good.is_whole(), self.parse(good)));
         let mut known = self.known();
-        known.good = Some(good);
-        if let Ok(state) = &parsed {
-            known.state = Some(Arc::clone(state));
+        let good = good.inspect_err(|why| known.not_loaded = Some(why.clone()))?;
+        if std::mem::replace(&mut known.loaded, true) {
+            return Ok(None);
         }
-        Some(parsed)
+        (known.good, known.not_loaded) = (good, None);
+        match parsed {
+            Some((true, parsed)) => {
+                known.state = parsed.as_ref().ok().map(Arc::clone);
+                Ok(Some(parsed))
+            }
+            // Its files come with the next look; until then its history guards against a rewind.
+            _ => Ok(None),
+        }
+    }
+
+    /// In place of a record that is lost: what the mirror knows.
+    async fn replaced(&self, why: &str) -> Result<Option<LastGood>, Why> {
+        tracing::warn!("holdfast  the record of the last good commit is lost: {why}");
+        let mirror = self.mirror.lock().await;
+        let Some(id) = mirror.kept().await.map_err(|error| error.to_string())? else { return Ok(None) };
+        let Some(good) = self.recovered(&mirror, &id).await else { return Ok(Some(LastGood::only(&id))) };
+        if let Err(why) = self.record.save(&good) {
+            tracing::warn!("holdfast  commit {} cannot be kept: {why}", good.commit);
+        }
+        Ok(Some(good))
     }
 
     /// The last good commit as the mirror has it.
     async fn recovered(&self, mirror: &Mirror, id: &str) -> Option<LastGood> {
-        let commit = mirror.commit(id).await.ok()?;
+        let commit = mirror.commit(id).await.ok()?.ok()?;
         let files = files::at(mirror.git(), id, &self.settings.path).await.ok()?.ok()?;
         Some(LastGood { commit, read_at: self.clock.now(), files, rewind: None })
     }
@@ -161,7 +178,10 @@ impl GitSource {
 
     /// Looks at the branch once.
     async fn look(&self) -> Seen {
-        let loaded = self.load().await;
+        let loaded = match self.load().await {
+            Ok(loaded) => loaded,
+            Err(why) => return Seen::Unreadable(why),
+        };
         match self.branch().await {
             Ok(seen) => seen,
             // Without an answer from over there what was good stays good.
@@ -182,14 +202,41 @@ impl GitSource {
         if let Some(state) = self.known().state.as_ref().filter(|state| state.revision.0 == asked) {
             return Ok(Seen::Good(Arc::clone(state)));
         }
-        let id = mirror.fetch(&asked).await?;
-        match self.judge(&mirror, &id).await {
-            // What was just fetched cannot be read: the disk has damaged what lies below it.
-            Err(error) if error.trouble == Trouble::Other => {
-                tracing::warn!("holdfast  the mirror {} is made anew: {error}", mirror.git().dir().display());
-                mirror.rebuild(&asked).await?;
-                let id = mirror.fetch(&asked).await?;
-                self.judge(&mirror, &id).await
+        let is_it = |refused: &Refused| refused.commit.as_ref().is_some_and(|commit| commit.id == asked);
+        if let Some((refused, since)) = &self.known().odd
+            && is_it(refused)
+            && since.elapsed() < ODD
+        {
+            return Ok(Seen::Refused(refused.clone()));
+        }
+        let seen = self.judged(&mirror, &asked).await;
+        let good = self.known().good.as_ref().map(|good| good.commit.id.clone());
+        if let Some(good) = good {
+            // Beside the record, and again after the mirror was made anew.
+            mirror.keep(&good).await;
+        }
+        seen
+    }
+
+    /// Brings the branch over and judges its commit. A mirror that turns out to be damaged is made anew, once; what
+    /// cannot be read on a sound one either is the commit's own fault.
+    async fn judged(&self, mirror: &Mirror, asked: &str) -> Result<Seen, GitError> {
+        let mut id = mirror.fetch(asked).await?;
+        let mut judged = self.judge(mirror, &id).await;
+        if let Err(error) = &judged
+            && error.trouble == Trouble::Other
+            && mirror.is_damaged(judge::is_of_content(error)).await
+        {
+            tracing::warn!("holdfast  the mirror {} is made anew: {error}", mirror.git().dir().display());
+            mirror.rebuild(asked).await?;
+            id = mirror.fetch(asked).await?;
+            judged = self.judge(mirror, &id).await;
+        }
+        match judged {
+            Err(error) if judge::is_of_content(&error) => {
+                let refused = Refused::odd(&id, &error.said);
+                self.known().odd = Some((refused.clone(), Instant::now()));
+                Ok(Seen::Refused(refused))
             }
             judged => judged,
         }
@@ -214,7 +261,15 @@ impl GitSource {
     /// Whether the commit `id` may take the place of the last good one, and what it says; nothing is kept.
     async fn weigh(&self, mirror: &Mirror, id: &str) -> Result<Weighed, GitError> {
         let good = self.known().good.clone();
-        let commit = mirror.commit(id).await?;
+        let not_loaded = self.known().not_loaded.clone();
+        if let Some(why) = not_loaded {
+            // Without the record a rewind could not be told.
+            return Ok(Err(Refused { commit: None, why }));
+        }
+        let commit = match mirror.commit(id).await? {
+            Ok(commit) => commit,
+            Err(odd) => return Ok(Err(Refused::odd(id, &odd))),
+        };
         if let Some(good) = good.as_ref().filter(|good| good.rewind.as_deref() != Some(id))
             && !mirror.descends(id, &good.commit.id).await?
         {
@@ -278,31 +333,27 @@ impl Source for GitSource {
 
     async fn watch(&self, updates: mpsc::Sender<SourceUpdate>) {
         let mut reported = None;
-        // What was good is enforced at once: repair does not wait for a git server.
-        if let Some(Ok(state)) = self.load().await
-            && updates.send(update(Seen::Good(state), &mut reported)).await.is_err()
-        {
-            return;
-        }
         let mut schedule = Schedule::new(self.settings.interval, self.rules.controller.as_str());
         loop {
             let began = Instant::now();
+            // What was good is enforced at once: repair does not wait for a git server.
+            if let Ok(Some(Ok(state))) = self.load().await
+                && updates.send(update(Seen::Good(state), &mut reported)).await.is_err()
+            {
+                return;
+            }
             let seen = self.look().await;
             let failed = matches!(seen, Seen::Unreadable(_));
             let update = update(seen, &mut reported);
-            let moved = match &update {
-                SourceUpdate::Accepted(state) => Some(state.revision.0.clone()),
-                _ => None,
-            };
+            let moved = matches!(update, SourceUpdate::Accepted(_));
             if updates.send(update).await.is_err() {
                 return;
             }
-            if let Some(id) = &moved {
-                // Behind the report: nobody waits for a clean-up.
-                self.mirror.lock().await.keep(id).await;
+            if moved && let Ok(mirror) = self.mirror.try_lock() {
+                mirror.clean().await;
             }
             tokio::select! {
-                () = tokio::time::sleep(schedule.next(failed, moved.is_some())) => schedule.polled(),
+                () = tokio::time::sleep(schedule.next(failed, moved)) => schedule.polled(),
                 () = self.moved.notified() => {
                     schedule.told();
                     tokio::time::sleep_until(began + schedule::APART).await;

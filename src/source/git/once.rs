@@ -59,6 +59,7 @@ pub async fn read_once(
         }
     };
     let commit = mirror.commit(&id).await.map_err(words)?;
+    let commit = commit.map_err(|odd| format!("commit {id} cannot be taken: {odd}"))?;
     let whole = Path::new(if settings.path.is_empty() { "." } else { &settings.path });
     let (state, report) = match files::at(mirror.git(), &id, &settings.path).await.map_err(words)? {
         Ok(files) => lower::desired_state(whole, &files, rules, &SourceRevision(id.clone()), WallClock.now()),
