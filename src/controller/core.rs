@@ -302,7 +302,7 @@ impl Core {
     pub(super) fn accept(&self, state: &DesiredState) {
         let mut shared = self.state();
         let (before, known) = match shared.desired.take() {
-            Some(Desired { revision, includes, services, .. }) if state.commit.is_some() => {
+            Some(Desired { revision, includes, services, .. }) if state.commit.is_some() && !state.rewinds => {
                 let known = std::iter::once(revision.0).filter(|it| *it != state.revision.0).chain(includes);
                 (services, known.collect())
             }

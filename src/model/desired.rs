@@ -43,6 +43,8 @@ pub struct DesiredState {
     pub commit: Option<Commit>,
     /// Older commits it takes the place of, newest first: what is in the branch since the last one in force.
     pub includes: Vec<String>,
+    /// A person accepted that it does not come after the one before it: what that one brought is gone from the branch.
+    pub rewinds: bool,
     /// When it was read.
     pub read_at: Timestamp,
     /// Every service this controller acts on.

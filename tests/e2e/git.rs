@@ -88,6 +88,9 @@ fn an_outage_a_rewind_and_a_restart_leave_the_last_good_commit_in_force() {
     world.says("reconcile", &["--accept-rewind", &first[..12]]);
     world.until_settled("v1");
     assert_eq!(world.answer().as_deref(), Some("v1"));
+    // What was pushed away is in force no more, and nobody who waits for it is told that it serves.
+    let source = world.status().unwrap_or_default()["source"].clone();
+    assert!(!source["includes"].to_string().contains(&second), "{source:#}");
 }
 
 #[test]

@@ -111,6 +111,7 @@ fn accepted(
         revision: SourceRevision(revision.into()),
         commit,
         includes: Vec::new(),
+        rewinds: false,
         read_at: Timestamp::UNIX_EPOCH,
         services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
         acknowledged: acknowledged.iter().map(|text| name(text)).collect(),

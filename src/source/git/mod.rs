@@ -294,8 +294,9 @@ impl GitSource {
             Some(good) => mirror.between(&good.commit.id, id).await,
             None => Vec::new(),
         };
+        let rewinds = good.is_some_and(|good| good.rewind.as_deref() == Some(id));
         let new = LastGood { commit, read_at: self.clock.now(), files, rewind: None };
-        Ok(self.parse(&new).map(|state| (new, Arc::new(DesiredState { includes, ..(*state).clone() }))))
+        Ok(self.parse(&new).map(|state| (new, Arc::new(DesiredState { includes, rewinds, ..(*state).clone() }))))
     }
 }
 

@@ -127,6 +127,7 @@ pub(super) fn desired_state(
         revision: revision.clone(),
         commit: None,
         includes: Vec::new(),
+        rewinds: false,
         read_at,
         services,
         acknowledged,
