@@ -12,6 +12,7 @@ pub mod mirror;
 pub mod names;
 mod program;
 pub mod signature;
+mod token;
 pub mod tree;
 
 use std::path::PathBuf;

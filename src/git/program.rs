@@ -5,25 +5,26 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use super::child::{self, With};
 use super::failure::{GitError, Trouble, judge, last_lines, scrubbed};
-use super::{Access, Token, names};
+use super::{Access, Token, names, token};
+use crate::model::secret::Secret;
 
 /// What git may write at most: the list of a tree of 100,000 files has 10 MB.
-const MOST: u64 = 64 << 20;
+const MOST: usize = 64 << 20;
 /// What is kept of its complaints.
-const MOST_SAID: u64 = 64 << 10;
+const MOST_SAID: usize = 64 << 10;
 /// Memory git may have of its own (packs are mapped and do not count): a server without end fills no host.
 const MOST_MEMORY: u64 = 2 << 30;
 /// The longest file git may write.
 const MOST_DISK: u64 = 8 << 30;
-/// A token program answers by then.
-const TOKEN_PATIENCE: Duration = Duration::from_secs(30);
+/// git knows its own settings by then.
+const ASKING: Duration = Duration::from_secs(10);
 /// How long a printed token is used: a GitHub App's lives an hour.
 const TOKEN_AGE: Duration = Duration::from_secs(5 * 60);
 
@@ -112,7 +113,7 @@ pub struct Git {
     url: String,
     access: Access,
     /// The last token a program printed, and when.
-    token: Mutex<Option<(String, Instant)>>,
+    token: Mutex<Option<(Secret<String>, Instant)>>,
 }
 
 impl Git {
@@ -147,7 +148,14 @@ impl Git {
         let failed = |said: String, trouble, hint| GitError { verb: verb.clone(), said, code: None, trouble, hint };
         let token =
             if run.remote { self.token().await.map_err(|why| failed(why, Trouble::Denied, None))? } else { None };
-        let mut command = self.command(run, token.as_deref());
+        let mut command = self.command(run);
+        if run.remote {
+            self.open_door(&mut command, token.as_ref());
+            if !self.is_ssh_the_hosts_own(run).await {
+                self.choose_ssh(&mut command);
+            }
+        }
+        command.args(&run.args).envs(run.env.iter().map(|(name, value)| (name, value)));
         let child = command.spawn().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 failed(error.to_string(), Trouble::NotInstalled, Some("install git (`apt-get install git`)"))
@@ -155,8 +163,8 @@ impl Git {
             _ => failed(error.to_string(), Trouble::Other, None),
         })?;
         confine(&child);
-        let ended = tokio::time::timeout(run.limit, finish(child, &run.stdin)).await;
-        let (code, out, said) = match ended {
+        let ended = timeout(run.limit, child::ended(child, &run.stdin, MOST, MOST_SAID, With::Group)).await;
+        let ended = match ended {
             Ok(Ok(ended)) => ended,
             Ok(Err(error)) => return Err(failed(error.to_string(), Trouble::Other, None)),
             Err(_) => {
@@ -164,15 +172,18 @@ impl Git {
                 return Err(failed(said, Trouble::TimedOut, None));
             }
         };
+        let code = ended.status.code();
         if code == Some(0) {
-            return Ok(out);
+            return Ok(ended.out);
         }
-        let said = scrubbed(&said, &self.url, token.as_deref());
+        let token = token.as_ref().map(|token| token.reveal().as_str());
+        let said = scrubbed(&String::from_utf8_lossy(&ended.err), &self.url, token);
         let (trouble, hint) = judge(&said);
         Err(GitError { verb, said: last_lines(&said), code, trouble, hint })
     }
 
-    fn command(&self, run: &Run, token: Option<&str>) -> Command {
+    /// git with its settings, and no verb yet.
+    fn command(&self, run: &Run) -> Command {
         let mut command = Command::new("git");
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -187,6 +198,9 @@ impl Git {
             .env("GIT_TERMINAL_PROMPT", "0")
             // Empty: nobody is asked, not by `SSH_ASKPASS` either.
             .env("GIT_ASKPASS", "")
+            // Nor by an ssh of the host's own choice, at a terminal: it asks this program in its place, which says no.
+            .env("SSH_ASKPASS", "false")
+            .env("SSH_ASKPASS_REQUIRE", "force")
             .env("GIT_NO_REPLACE_OBJECTS", "1")
             // What git says is read by us, not by people of another language.
             .env("LC_ALL", "C");
@@ -195,17 +209,13 @@ impl Git {
         for setting in SETTINGS.iter().copied().chain(run.settings.iter().map(String::as_str)) {
             command.arg("-c").arg(setting);
         }
-        if run.remote {
-            self.open_door(&mut command, token);
-        }
-        command.args(&run.args).envs(run.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own: a Ctrl-C for us is not one for git, and what git starts ends with it.
         command.process_group(0).kill_on_drop(true);
         command
     }
 
-    fn open_door(&self, command: &mut Command, token: Option<&str>) {
+    fn open_door(&self, command: &mut Command, token: Option<&Secret<String>>) {
         if let Some(token) = token {
             // In place of every other helper, and for this host alone: where a redirect leads it is not shown. The token is
             // in the environment of git alone.
@@ -214,8 +224,29 @@ impl Git {
             command.args(["-c", "credential.helper=", "-c", &format!("credential.{host}.helper="), "-c"]);
             let print = format!("!printf '{user}password=%s\\n' \"$HOLDFAST_GIT_TOKEN\"; :");
             command.arg(format!("credential.{host}.helper={print}"));
-            command.env("HOLDFAST_GIT_TOKEN", token);
+            command.env("HOLDFAST_GIT_TOKEN", token.reveal());
         }
+    }
+
+    /// Whether the host's own configuration of git, or the environment, says how ssh is started, and nothing here does.
+    async fn is_ssh_the_hosts_own(&self, run: &Run) -> bool {
+        if self.access.deploy_key.is_some() || self.access.known_hosts.is_some() {
+            return false;
+        }
+        if std::env::var_os("GIT_SSH_COMMAND").is_some() || std::env::var_os("GIT_SSH").is_some() {
+            return true;
+        }
+        if ["http://", "https://", "file://", "/"].iter().any(|it| self.url.starts_with(it)) {
+            return false;
+        }
+        let mut ask = self.command(run);
+        ask.args(["config", "--get", "core.sshCommand"]);
+        let Ok(child) = ask.spawn() else { return false };
+        let ended = timeout(ASKING, child::ended(child, b"", MOST_SAID, MOST_SAID, With::Group)).await;
+        matches!(ended, Ok(Ok(ended)) if ended.status.success() && !ended.out.trim_ascii().is_empty())
+    }
+
+    fn choose_ssh(&self, command: &mut Command) {
         let mut ssh = "ssh -o BatchMode=yes -o ConnectTimeout=15".to_owned();
         if let Some(key) = &self.access.deploy_key {
             ssh += &format!(" -i {} -o IdentitiesOnly=yes", quoted(key));
@@ -226,23 +257,13 @@ impl Git {
             ssh += " -o StrictHostKeyChecking=yes -o GlobalKnownHostsFile=/dev/null";
             ssh += &format!(" -o UserKnownHostsFile={hosts}");
         }
-        let own = self.access.deploy_key.is_some() || self.access.known_hosts.is_some();
-        if own || (std::env::var_os("GIT_SSH_COMMAND").is_none() && std::env::var_os("GIT_SSH").is_none()) {
-            command.env("GIT_SSH_COMMAND", ssh).env("GIT_SSH_VARIANT", "ssh");
-        }
+        command.env("GIT_SSH_COMMAND", ssh).env("GIT_SSH_VARIANT", "ssh");
     }
 
-    async fn token(&self) -> Result<Option<String>, String> {
+    async fn token(&self) -> Result<Option<Secret<String>>, String> {
         match &self.access.token {
             None => Ok(None),
-            Some(Token::File(path)) => match std::fs::read_to_string(path) {
-                Ok(text) if text.trim().is_empty() => Err(format!("the token file {} is empty", path.display())),
-                Ok(text) if text.trim().contains(char::is_whitespace) => {
-                    Err(format!("the token file {} does not hold one token", path.display()))
-                }
-                Ok(text) => Ok(Some(text.trim().to_owned())),
-                Err(error) => Err(format!("the token file {} cannot be read: {error}", path.display())),
-            },
+            Some(Token::File(path)) => token::of_file(path).map(Some),
             Some(Token::Command(command)) => {
                 let mut known = self.token.lock().await;
                 if let Some((token, at)) = known.as_ref()
@@ -250,28 +271,11 @@ impl Git {
                 {
                     return Ok(Some(token.clone()));
                 }
-                let token = printed(command).await?;
+                let token = token::printed(command).await?;
                 *known = Some((token.clone(), Instant::now()));
                 Ok(Some(token))
             }
         }
-    }
-}
-
-/// What the token program prints; nothing of it is ever repeated.
-async fn printed(command: &[String]) -> Result<String, String> {
-    let (program, args) = command.split_first().ok_or("there is no token program")?;
-    let mut run = Command::new(program);
-    run.args(args).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let ended = tokio::time::timeout(TOKEN_PATIENCE, run.output()).await;
-    let output = ended
-        .map_err(|_| format!("the token program {program} took longer than {} s", TOKEN_PATIENCE.as_secs()))?
-        .map_err(|error| format!("the token program {program} did not start: {error}"))?;
-    let token = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    match output.status.code() {
-        Some(0) if !token.is_empty() && !token.contains(char::is_whitespace) => Ok(token),
-        Some(0) => Err(format!("the token program {program} did not print one token")),
-        code => Err(format!("the token program {program} failed (exit {})", code.unwrap_or(-1))),
     }
 }
 
@@ -284,46 +288,6 @@ fn confine(child: &Child) {
             tracing::debug!("holdfast  git runs without a limit of {resource:?}: {error}");
         }
     }
-}
-
-/// Ends the whole group when it is dropped before the child ended.
-struct Group(Option<Pid>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // It may be gone already.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
-}
-
-async fn finish(mut child: Child, stdin: &[u8]) -> std::io::Result<(Option<i32>, Vec<u8>, String)> {
-    let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
-    let (into, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let feed = async {
-        if let Some(mut into) = into {
-            // A child that stops reading says why in its exit code.
-            let _ = into.write_all(stdin).await;
-        }
-    };
-    let ((), out, said) = tokio::join!(feed, all(out, MOST), all(err, MOST_SAID));
-    let out = out?;
-    if u64::try_from(out.len()).unwrap_or(u64::MAX) > MOST {
-        return Err(std::io::Error::other(format!("it wrote more than {} MiB", MOST >> 20)));
-    }
-    let status = child.wait().await?;
-    group.0 = None;
-    Ok((status.code(), out, String::from_utf8_lossy(&said?).into_owned()))
-}
-
-/// Everything up to `most` bytes and one more.
-async fn all(from: Option<impl AsyncRead + Unpin>, most: u64) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if let Some(from) = from {
-        from.take(most + 1).read_to_end(&mut bytes).await?;
-    }
-    Ok(bytes)
 }
 
 /// Quoted for the shell git starts ssh with.
@@ -363,8 +327,8 @@ mod tests {
             Git::new(dir.path().to_owned(), String::new(), Access { token, ..Access::default() })
         };
         let git = with(script);
-        assert_eq!(git.token().await, Ok(Some("tok3n".to_owned())));
-        assert_eq!(git.token().await, Ok(Some("tok3n".to_owned())));
+        assert_eq!(git.token().await, Ok(Some(Secret::new("tok3n".to_owned()))));
+        assert_eq!(git.token().await, Ok(Some(Secret::new("tok3n".to_owned()))));
         assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n");
         let why = with("echo s3cret; exit 3".to_owned()).token().await.unwrap_err();
         assert!(why.contains("exit 3") && !why.contains("s3cret"), "{why}");

@@ -136,6 +136,54 @@ fn the_credential_helper_of_the_hosts_own_configuration_is_asked() {
     assert_eq!(server.shown().last().map(String::as_str), Some("ann:canary-pa55"));
 }
 
+#[test]
+fn an_ssh_of_the_hosts_own_configuration_is_used_unless_a_key_is_given() {
+    let configured = ["own-ssh", "ssh"];
+    for (has_config, more, used) in [
+        (false, "", "ssh -o BatchMode=yes"),
+        (true, "", "own-ssh "),
+        (true, "  deployKey: /none/key\n", "ssh -o BatchMode=yes -o ConnectTimeout=15 -i /none/key"),
+    ] {
+        let (bed, id) = Bed::published();
+        let (bin, log) = (bed.path("bin"), bed.path("ssh.log"));
+        fs::create_dir_all(&bin).unwrap();
+        // No other host: the command runs here.
+        let script = format!(
+            "#!/bin/sh\n[ \"$1\" = -G ] && exit 0\necho \"${{0##*/}} $* $SSH_ASKPASS_REQUIRE $SSH_ASKPASS\" >> {}\n\
+             for last; do :; done\nexec sh -c \"$last\"\n",
+            log.display()
+        );
+        for name in configured {
+            fs::write(bin.join(name), &script).unwrap();
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let config = bed.path("gitconfig");
+        let text = if has_config { "[core]\n\tsshCommand = own-ssh\n" } else { "" };
+        fs::write(&config, text).unwrap();
+        let mut program = Program::new(&bed);
+        program.url(&format!("git@deploy.example:{}", bed.server().display()));
+        more.clone_into(&mut program.more);
+        program.env("GIT_CONFIG_GLOBAL", &config);
+        program.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
+        program.start();
+        program.until_in_force(&id);
+        let log = fs::read_to_string(log).unwrap();
+        // Whichever it is, nobody is asked.
+        let fits = |line: &str| line.starts_with(used) && line.ends_with(" force false");
+        assert!(log.lines().all(fits), "{used}:\n{log}");
+    }
+}
+
+#[test]
+fn a_branch_may_have_an_at_sign() {
+    let (bed, id) = Bed::published();
+    bed.git(&["push", "--quiet", &bed.server().display().to_string(), "HEAD:refs/heads/env@prod"]);
+    let mut program = Program::new(&bed);
+    program.more = "  branch: env@prod\n".to_owned();
+    program.start();
+    program.until_in_force(&id);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_server_says_in_place_of_git_is_told_with_what_to_do() {
     let (bed, server, id) = over_http();
