@@ -296,7 +296,9 @@ fn a_users_configuration_starts_no_program_for_a_repository() {
     program.until_in_force(&second);
     drop(program);
     evil.assert_nothing_ran();
-    // Not for an address that asks for SSH either.
+    // Not for an address that asks for SSH either, but for the ssh of the host's own choice.
+    let text = fs::read_to_string(&config).unwrap().replace(&format!("\tsshCommand = {it}\n"), "");
+    fs::write(&config, text).unwrap();
     let mut program = Program::new(&bed);
     program.env("GIT_CONFIG_GLOBAL", &config);
     program.url("ssh://127.0.0.1:1/x");
