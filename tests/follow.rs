@@ -86,6 +86,7 @@ impl WriteBack for Repo {
 struct Lists {
     sandbox: Arc<Sandbox>,
     broken: Mutex<bool>,
+    slow: Mutex<bool>,
     asked: Mutex<Vec<Duration>>,
 }
 
@@ -99,6 +100,10 @@ impl Registry for Lists {
     }
     async fn tags(&self, repository: &Repository, max_age: Duration) -> Fact<Vec<TagSeen>> {
         self.asked.lock().unwrap().push(max_age);
+        let slow = *self.slow.lock().unwrap();
+        if slow {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+        }
         let broken = *self.broken.lock().unwrap();
         match broken {
             true => Fact::Unreadable("registry.example answered 503".to_owned()),
@@ -138,7 +143,12 @@ fn start(text: &str) -> Bed {
         attempts: Mutex::default(),
         edits: edits.clone(),
     });
-    let lists = Arc::new(Lists { sandbox: sandbox.clone(), broken: Mutex::default(), asked: Mutex::default() });
+    let lists = Arc::new(Lists {
+        sandbox: sandbox.clone(),
+        broken: Mutex::default(),
+        slow: Mutex::default(),
+        asked: Mutex::default(),
+    });
     let edges = Edges {
         platform: sandbox.clone(),
         cluster: sandbox.clone(),
@@ -211,6 +221,19 @@ async fn what_fails_is_reverted_and_followed_again_only_when_somebody_says_so() 
     bed.run.until("it is tried again", |_| bed.repo.tags() == ["bad2", "v1", "bad2", "v1"]).await;
     bed.push("v3");
     bed.until_serves("v3").await;
+    bed.run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_does_not_come_delays_no_look_by_more_than_a_few_seconds() {
+    let bed = start(FILE);
+    bed.until_serves("v1").await;
+    *bed.lists.slow.lock().unwrap() = true;
+    let before = Instant::now();
+    bed.repo.edit("replicas: 1", "replicas: 2");
+    bed.run.until("it is said", |it| it.holds("api") == ["FollowUnreadable"]).await;
+    bed.run.until("r1 serves", |it| it.service("api").unwrap().revision.as_deref() == Some("r1")).await;
+    assert!(before.elapsed() < Duration::from_secs(50), "{:?}", before.elapsed());
     bed.run.stop().await;
 }
 
