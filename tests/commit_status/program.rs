@@ -51,8 +51,8 @@ async fn the_program_tells_of_a_commit_it_rejects() {
     let (id, url) = (git(&["rev-parse", "HEAD"]), format!("file://{}", work.display()));
     let status = format!("{{host: github, api: \"{}\", repository: a/b, tokenFile: token}}", host.address);
     // One controller of a name and an engine: another test may be one on the same engine.
-    let id = format!("told-{}", std::process::id());
-    let settings = format!("controller: {id}\ngit:\n  url: {url}\n  allow: [file]\n  status: {status}\n");
+    let controller = format!("told-{}", std::process::id());
+    let settings = format!("controller: {controller}\ngit:\n  url: {url}\n  allow: [file]\n  status: {status}\n");
     std::fs::write(dir.path().join("holdfast.yaml"), settings).unwrap();
     let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_holdfast"));
     program.current_dir(dir.path()).env_clear().env("PATH", &path).env("HOME", dir.path()).kill_on_drop(true);
@@ -61,7 +61,10 @@ async fn the_program_tells_of_a_commit_it_rejects() {
     host.until("it is told", |it| !it.asked().is_empty()).await;
     let asked = host.asked().remove(0);
     assert_eq!(asked.path, format!("/repos/a/b/statuses/{id}"));
-    assert_eq!((&asked.body["state"], &asked.body["context"]), (&json!("failure"), &json!(format!("holdfast/{id}"))));
+    assert_eq!(
+        (&asked.body["state"], &asked.body["context"]),
+        (&json!("failure"), &json!(format!("holdfast/{controller}")))
+    );
     let description = asked.body["description"].as_str().unwrap();
     assert!(description.starts_with("rejected: api.yaml:1:"), "{description}");
     let pid = rustix::process::Pid::from_raw(program.id().unwrap().try_into().unwrap()).unwrap();
