@@ -1,12 +1,12 @@
 //! The server is away, slow, or ends in the middle: what was good stays in force, and the first answer ends the trouble.
 //!
-//! An hour without an answer is a test of `Schedule` (its delays are its own); here the outages are real, of seconds.
+//! The outages are real, of seconds; the hour passes on a paused clock.
 
 use std::time::{Duration, Instant};
 
 use holdfast::ports::{Source as _, SourceUpdate};
 
-use crate::bed::{Watching, accepted, unreadable};
+use crate::bed::{Bed, Watching, accepted, unreadable};
 use crate::git_server::Mode;
 use crate::reach::over_http;
 
@@ -132,4 +132,38 @@ pub(crate) fn noise(length: usize) -> Vec<u8> {
         u8::try_from(state >> 56).unwrap_or(0)
     };
     (0..length).map(|_| next()).collect()
+}
+
+/// While a git process is all that is waited for a paused clock jumps to its time limit: each look of this hour ends as one
+/// that got no answer, whether git itself would have said so or not.
+#[tokio::test]
+async fn an_hour_without_an_answer_costs_few_looks_and_ends_with_the_first_one() {
+    let (bed, id) = Bed::published();
+    let source = bed.source();
+    let (sender, mut updates) = tokio::sync::mpsc::channel(1);
+    let watched = std::sync::Arc::clone(&source);
+    let watching = tokio::spawn(async move { watched.watch(sender).await });
+    assert_eq!(accepted(updates.recv().await.unwrap()).revision.0, id);
+    let away = bed.server().with_extension("away");
+    std::fs::rename(bed.server(), &away).unwrap();
+
+    tokio::time::pause();
+    let (began, mut looks) = (tokio::time::Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(3600) {
+        let update = updates.recv().await.unwrap();
+        assert!(is_unreadable(&update), "what was accepted stays so: {update:?}");
+        looks += 1;
+    }
+    assert!((10..=40).contains(&looks), "{looks} looks in an hour");
+
+    tokio::time::resume();
+    std::fs::rename(away, bed.server()).unwrap();
+    source.look_again();
+    let mut update = updates.recv().await.unwrap();
+    while is_unreadable(&update) {
+        update = updates.recv().await.unwrap();
+    }
+    assert!(matches!(update, SourceUpdate::Unchanged), "{update:?}");
+    watching.abort();
+    bed.assert_in_force_alone(&id).await;
 }
