@@ -14,8 +14,9 @@ use crate::model::hash::sha256_hex;
 
 /// Asking which commit a branch has.
 const ASK: Duration = Duration::from_secs(30);
-/// Bringing commits over; a server that sends nothing is given up on sooner.
-const FETCH: Duration = Duration::from_secs(300);
+/// Bringing commits over: of a large repository whose branch was rewritten that is all of its history, and what is cut off
+/// begins anew. A server that sends nothing is given up on sooner.
+const FETCH: Duration = Duration::from_secs(1800);
 /// Where the branch's commit is kept.
 const HEAD: &str = "refs/holdfast/head";
 /// Where the last good commit is kept, so that no clean-up takes it.
