@@ -472,3 +472,9 @@ proptest! {
         let _ = parse(&[("a.yaml", &format!("services:\n  a:\n{text}"))]).is_ok();
     }
 }
+
+#[test]
+fn a_pointer_of_git_lfs_is_told_from_a_file() {
+    let told = messages(&[("a pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")]);
+    assert!(told.contains("it is a Git LFS pointer") && told.contains("hint: commit the file itself"), "{told}");
+}

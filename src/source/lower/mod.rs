@@ -143,12 +143,20 @@ pub(super) fn errors_of(text: &str) -> Vec<SourceError> {
     lower_file(&file, &rules, &Beside::Unknown).report.errors
 }
 
+/// How a pointer of Git LFS begins; nothing here fetches what it points to.
+const LFS_POINTER: &str = "version https://git-lfs.github.com/spec/";
+
 fn lower_file<'a>(file: &'a FileText, rules: &HostRules, beside: &Beside<'_>) -> Lowered<'a> {
     let report = Report::new(&file.path, &file.text);
     let mut lowered = Lowered { report, services: Vec::new(), acknowledged: BTreeSet::new(), ours: true };
     if file.text.trim_start_matches('\u{feff}').lines().all(|line| line.trim().is_empty() || line.starts_with('#')) {
         let error = SourceError::of_file(&file.path, "the file is empty");
         lowered.report.errors.push(error.hint("remove the file, or write `services:` with at least one service"));
+        return lowered;
+    }
+    if file.text.starts_with(LFS_POINTER) {
+        let error = SourceError::of_file(&file.path, "it is a Git LFS pointer, and not the file");
+        lowered.report.errors.push(error.hint("commit the file itself: take it out of `.gitattributes`"));
         return lowered;
     }
     let raw: RawFile = match yaml::parse(&file.text) {
