@@ -9,19 +9,25 @@ use super::failure::Failure;
 
 /// Where in git the desired state is; each wins over `git:` of `holdfast.yaml`.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "From git")]
 pub(crate) struct GitArgs {
     /// Read this repository in place of a folder: https://…, ssh://… or git@host:path [default: `git.url`].
-    #[arg(long = "git", env = "HOLDFAST_GIT", hide_env = true, value_name = "URL", conflicts_with = "path")]
+    #[arg(
+        long = "git",
+        env = "HOLDFAST_GIT",
+        hide_env = true,
+        help_heading = "From git",
+        value_name = "URL",
+        conflicts_with = "path"
+    )]
     url: Option<String>,
     /// The one branch that is followed [default: `git.branch`, main].
-    #[arg(long, env = "HOLDFAST_GIT_BRANCH", hide_env = true, value_name = "BRANCH", value_parser = branch)]
+    #[arg(long, env = "HOLDFAST_GIT_BRANCH", hide_env = true, help_heading = "From git", value_name = "BRANCH", value_parser = branch)]
     branch: Option<String>,
     /// The folder (or the one file) in it [default: `git.path`, the root].
-    #[arg(id = "git_path", long = "path", env = "HOLDFAST_GIT_PATH", hide_env = true, value_name = "FOLDER", value_parser = folder)]
+    #[arg(id = "git_path", long = "path", env = "HOLDFAST_GIT_PATH", hide_env = true, help_heading = "From git", value_name = "FOLDER", value_parser = folder)]
     folder: Option<String>,
     /// Speak this protocol too: `file` (a repository of this host) or `http` (without encryption).
-    #[arg(long = "git-allow", env = "HOLDFAST_GIT_ALLOW", hide_env = true, value_name = "PROTOCOL", value_delimiter = ',', value_parser = protocol)]
+    #[arg(long = "git-allow", env = "HOLDFAST_GIT_ALLOW", hide_env = true, help_heading = "From git", value_name = "PROTOCOL", value_delimiter = ',', value_parser = protocol)]
     allow: Vec<Protocol>,
 }
 
