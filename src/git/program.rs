@@ -318,6 +318,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn git_and_what_it_starts_have_their_limits() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = git(dir.path());
+        git.run(Run::local(["init", "--bare", "--quiet"])).await.unwrap();
+        let mut run = Run::local(["limits"]);
+        run.settings = vec!["alias.limits=!cat /proc/self/limits".to_owned()];
+        let limits = String::from_utf8(git.run(run).await.unwrap()).unwrap();
+        for (name, most) in [("Max data size", MOST_MEMORY), ("Max file size", MOST_DISK)] {
+            let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+            assert!(line.contains(&most.to_string()), "{line}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_token_program_is_asked_once_and_its_failure_says_why() {
         let dir = tempfile::tempdir().unwrap();
         let count = dir.path().join("count");
