@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 
-use crate::git::names::without_password;
+use crate::git::names::{parts, without_password};
 use crate::model::snapshot::Why;
 use crate::source::settings::GitSettings;
 use crate::source::settings::git::{GitStatus, Host};
@@ -84,19 +84,12 @@ fn default_api(host: Host, at: &str) -> String {
 
 /// The web host (none: not known) and the repository in an address that `git::names::url` lets pass.
 fn host_and_path(url: &str) -> (Option<String>, Option<String>) {
-    let (authority, path, web) = match url.split_once("://") {
-        Some((scheme @ ("https" | "http" | "ssh"), rest)) => {
-            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-            (authority, path, scheme != "ssh")
-        }
-        Some(_) => return (None, None),
-        None if url.starts_with('/') => return (None, None),
-        None => {
-            let (authority, path) = url.split_once(':').unwrap_or((url, ""));
-            (authority, path, false)
-        }
+    let (scheme, host, path) = parts(url);
+    let web = match scheme {
+        "https" | "http" => true,
+        "ssh" => false,
+        _ => return (None, None),
     };
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     // The port of SSH is not the port of the web.
     let host = match host.rfind(':') {
         Some(colon) if !web && !host.ends_with(']') => &host[..colon],

@@ -31,11 +31,10 @@ pub(crate) struct GitArgs {
     allow: Vec<Protocol>,
 }
 
-/// `https` and `host:port`: where credentials go. `git@host:path` is SSH.
+/// Where credentials go.
 fn host(url: &str) -> (&str, &str) {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("ssh", url));
-    let authority = rest.split(if url.contains("://") { '/' } else { ':' }).next().unwrap_or_default();
-    (scheme, authority.rsplit_once('@').map_or(authority, |(_, host)| host))
+    let (scheme, host, _) = names::parts(url);
+    (scheme, host)
 }
 
 fn branch(text: &str) -> Result<String, String> {

@@ -107,6 +107,24 @@ fn is_plain(part: &str) -> bool {
         && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-:%+".contains(c))
 }
 
+/// The scheme, the host with its port but without a user, and the path of an address that [`url`] lets pass.
+/// `git@host:path` is SSH; a path of this host has no scheme and stands in place of the host.
+pub fn parts(text: &str) -> (&str, &str, &str) {
+    let (scheme, (authority, path)) = match text.split_once("://") {
+        Some((scheme, rest)) => (scheme, rest.split_once('/').unwrap_or((rest, ""))),
+        None if text.starts_with('/') => ("", (text, "")),
+        None => {
+            // The colons of an IPv6 host stand in brackets.
+            let begin = text.find('@').map_or(0, |at| at + 1);
+            let bracket = if text[begin..].starts_with('[') { text.find(']') } else { None };
+            let host_end = bracket.unwrap_or(0);
+            let colon = text[host_end..].find(':').map(|at| host_end + at);
+            ("ssh", colon.map_or((text, ""), |at| (&text[..at], &text[at + 1..])))
+        }
+    };
+    (scheme, authority.rsplit_once('@').map_or(authority, |(_, host)| host), path)
+}
+
 /// The scheme and the host of an address that has one, port included: `https://host:8443`.
 pub fn host(text: &str) -> &str {
     let Some(begin) = text.find("://").map(|at| at + 3) else { return text };
@@ -234,6 +252,21 @@ mod tests {
         assert!(url("http://ghs_canary@host/x", &[Protocol::Http]).is_err());
         // Over SSH it is a user and nothing else.
         assert_eq!(url("ssh://a-user-whose-name-is-longer-than-others@host/x", &[]), Ok(()));
+    }
+
+    #[test]
+    fn an_address_has_a_scheme_a_host_and_a_path() {
+        for (text, parts_of_it) in [
+            ("https://u@h:8443/a/b.git", ("https", "h:8443", "a/b.git")),
+            ("ssh://git@h:22/x", ("ssh", "h:22", "x")),
+            ("git@h:x/y", ("ssh", "h", "x/y")),
+            ("git@[::1]:x", ("ssh", "[::1]", "x")),
+            ("h:a]:b", ("ssh", "h", "a]:b")),
+            ("file:///srv/x", ("file", "", "srv/x")),
+            ("/srv/a:b", ("", "/srv/a:b", "")),
+        ] {
+            assert_eq!(parts(text), parts_of_it, "{text}");
+        }
     }
 
     #[test]
